@@ -1,0 +1,1 @@
+//! A typed client of the Kubernetes API, in process or over HTTPS.

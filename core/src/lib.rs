@@ -1,0 +1,1 @@
+//! API objects and the seams between Kubewright's crates, with no I/O.

@@ -1,0 +1,1 @@
+//! Informers, work queues and the Reconciler trait.

@@ -1,0 +1,1 @@
+//! A scheduler with upstream's plugin framework, as pure functions.

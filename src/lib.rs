@@ -1,0 +1,1 @@
+//! Kubewright: an SDK for building container orchestrators.

@@ -1,0 +1,1 @@
+//! Volumes and the Container Storage Interface.
