@@ -1,1 +1,51 @@
 //! API objects and the seams between Kubewright's crates, with no I/O.
+//!
+//! This crate knows what an object, a kind, a request and an error are. It knows no store, no socket, no runtime and no
+//! clock: it takes values and gives back values, so that benches, simulators and tests need no server.
+//!
+//! ```
+//! use kubewright_core::{ApiRequest, GroupVersionResource, Verb};
+//!
+//! let pods = GroupVersionResource::new("", "v1", "pods");
+//! let request = ApiRequest::resource(Verb::Get, pods, Some("default"), Some("web-0")).subresource("status");
+//! assert_eq!(request.verb.as_str(), "get");
+//! ```
+
+pub mod clock;
+pub mod node_api;
+pub mod object;
+pub mod registry;
+pub mod request;
+pub mod resource;
+pub mod status;
+pub mod streams;
+
+/// Placeholder until the module lands.
+pub mod field {
+    /// Errors.
+    pub type ErrorList = Vec<String>;
+}
+/// Placeholder until the module lands.
+pub mod schema {
+    /// Schema.
+    #[derive(Debug)]
+    pub struct Schema;
+}
+/// Placeholder until the module lands.
+pub mod jsonpath {
+    /// Path.
+    #[derive(Clone, Debug)]
+    pub struct JsonPath;
+}
+
+pub use clock::{Clock, Entropy, ManualClock, SharedClock, SystemClock};
+pub use k8s_openapi::api::authentication::v1::UserInfo;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use object::{ApiObject, Header, WatchEvent, WatchEventType};
+pub use registry::Registry;
+pub use request::{
+    ApiRequest, ApiResponse, ContentType, GroupVersionResource, ObjectList, Options, Representation,
+    RequestBody, ResponseBody, Target, Verb, WatchStream,
+};
+pub use resource::{Described, KindDescriptor, Resource, Scope, Strategy};
+pub use status::{ApiError, Reason};
