@@ -12,33 +12,19 @@
 //! ```
 
 pub mod clock;
+pub mod field;
+pub mod jsonpath;
 pub mod node_api;
 pub mod object;
 pub mod registry;
 pub mod request;
 pub mod resource;
+pub mod schema;
 pub mod status;
 pub mod streams;
 
-/// Placeholder until the module lands.
-pub mod field {
-    /// Errors.
-    pub type ErrorList = Vec<String>;
-}
-/// Placeholder until the module lands.
-pub mod schema {
-    /// Schema.
-    #[derive(Debug)]
-    pub struct Schema;
-}
-/// Placeholder until the module lands.
-pub mod jsonpath {
-    /// Path.
-    #[derive(Clone, Debug)]
-    pub struct JsonPath;
-}
-
 pub use clock::{Clock, Entropy, ManualClock, SharedClock, SystemClock};
+pub use field::{ErrorList, FieldError, FieldPath};
 pub use k8s_openapi::api::authentication::v1::UserInfo;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use object::{ApiObject, Header, WatchEvent, WatchEventType};

@@ -1,1 +1,9 @@
-//! The Container Runtime Interface: its port, a gRPC client, an embedded runtime and a fake.
+//! The Container Runtime Interface: its port as async traits, and what implements it.
+//!
+//! This crate knows sandboxes, containers and images in CRI's terms; it knows no pods, no API server and no volumes.
+
+mod error;
+pub mod port;
+
+pub use error::{Error, Reason};
+pub use port::{ContainerRuntime, ImageService};
