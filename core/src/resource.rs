@@ -209,6 +209,30 @@ pub enum Origin {
     Custom,
 }
 
+/// Turns an object from one served shape into another, in place.
+pub type ConvertFn = Arc<dyn Fn(&mut Value) + Send + Sync>;
+
+/// That a kind has no stored objects of its own: it is another view of those that another resource stores.
+///
+/// The two events (`v1` and `events.k8s.io/v1`) share their objects this way, and so do the served versions of a
+/// CustomResourceDefinition with its storage version. The server keeps such objects under the key of [`StoredAs::resource`] and in
+/// its shape, reads through [`StoredAs::from_stored`] and writes through [`StoredAs::to_stored`]; both also set `apiVersion` and `kind`.
+#[derive(Clone)]
+pub struct StoredAs {
+    /// The resource whose key and shape the stored objects have.
+    pub resource: GroupVersionResource,
+    /// From this kind's shape to the stored one.
+    pub to_stored: ConvertFn,
+    /// From the stored shape to this kind's.
+    pub from_stored: ConvertFn,
+}
+
+impl fmt::Debug for StoredAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredAs({}/{})", self.resource.api_version(), self.resource.resource)
+    }
+}
+
 /// How the server runs a kind in one version.
 #[derive(Clone)]
 pub struct KindDescriptor {
@@ -246,6 +270,8 @@ pub struct KindDescriptor {
     pub selectable_fields: Vec<SelectableField>,
     /// Built in or custom.
     pub origin: Origin,
+    /// Set where the objects are stored as those of another resource; `None` for a kind that stores its own.
+    pub stored_as: Option<StoredAs>,
 }
 
 impl KindDescriptor {
