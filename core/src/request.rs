@@ -92,7 +92,8 @@ pub enum Target {
         /// `status`, `scale`, `log`, ...
         subresource: Option<String>,
     },
-    /// A path that is no resource: discovery, OpenAPI, version, health, metrics.
+    /// A path that is no resource: discovery, OpenAPI, version, health, metrics. The query string, where there is one, stays
+    /// behind a `?` (`/readyz?verbose`).
     Path(String),
 }
 
@@ -211,6 +212,8 @@ pub struct ApiRequest {
     pub body: RequestBody,
     /// `User-Agent`, the default field manager's source; empty when unknown.
     pub user_agent: SmolStr,
+    /// `Accept` as received, for the documents that exist in several media types (aggregated discovery, OpenAPI); empty in process.
+    pub accept: SmolStr,
 }
 
 impl ApiRequest {
@@ -241,6 +244,7 @@ impl ApiRequest {
             include_object: None,
             body: RequestBody::Empty,
             user_agent: SmolStr::default(),
+            accept: SmolStr::default(),
         }
     }
 
