@@ -1,11 +1,17 @@
 //! A versioned key-value store: keys and bytes under one revision counter, as etcd has it.
 //!
-//! This crate knows nothing of kinds, JSON or HTTP. [`Store`] is the port; the backends and the wrappers around them implement it.
+//! This crate knows nothing of kinds, JSON or HTTP. [`Store`] is the port; the backends and the wrappers around them implement it, and
+//! [`conformance`] checks any of them.
 
+pub mod conformance;
 mod error;
+mod memory;
+mod mvcc;
 mod port;
 
 pub use error::{Error, Reason};
+pub use memory::MemoryStore;
+pub use mvcc::Limits;
 pub use port::{
     Capabilities, Commit, CommitOutcome, Compare, Event, KeyRange, KeyValue, Op, RangeRequest, RangeResponse,
     Revision, Store, WatchBatch, WatchStream,
