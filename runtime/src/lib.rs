@@ -3,6 +3,9 @@
 //! This crate knows sandboxes, containers and images in CRI's terms; it knows no pods, no API server and no volumes.
 
 mod error;
+pub mod fake;
+pub mod images;
+pub mod logs;
 pub mod port;
 
 pub use error::{Error, Reason};

@@ -5,6 +5,7 @@
 use crate::Error;
 use futures::future::BoxFuture;
 use kubewright_core::streams::{ExecSession, PortForwardSession};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 pub type Labels = BTreeMap<String, String>;
 
 /// `PodSandboxMetadata`: what names a sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PodSandboxMetadata {
     /// The pod's name.
     pub name: String,
@@ -25,7 +26,7 @@ pub struct PodSandboxMetadata {
 }
 
 /// Whose namespace of a kind is used (`NamespaceMode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NamespaceMode {
     /// One for all containers of the pod.
     #[default]
@@ -37,7 +38,7 @@ pub enum NamespaceMode {
 }
 
 /// `NamespaceOption`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceOptions {
     /// Network.
     pub network: NamespaceMode,
@@ -48,7 +49,7 @@ pub struct NamespaceOptions {
 }
 
 /// `DNSConfig`, the lines of `/etc/resolv.conf`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
     /// Name servers.
     pub servers: Vec<String>,
@@ -59,7 +60,7 @@ pub struct DnsConfig {
 }
 
 /// `PortMapping`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
@@ -72,7 +73,7 @@ pub struct PortMapping {
 }
 
 /// The parts of a security context that CRI carries, for a sandbox and for a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityContext {
     /// Whose namespaces.
     pub namespaces: NamespaceOptions,
@@ -107,7 +108,7 @@ pub struct SecurityContext {
 }
 
 /// `LinuxContainerResources`; 0 means unset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// CFS period in microseconds.
     pub cpu_period: i64,
@@ -128,7 +129,7 @@ pub struct Resources {
 }
 
 /// `PodSandboxConfig`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSandboxConfig {
     /// What names it.
     pub metadata: PodSandboxMetadata,
@@ -155,7 +156,7 @@ pub struct PodSandboxConfig {
 }
 
 /// `PodSandboxState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PodSandboxState {
     /// Ready for containers.
     Ready,
@@ -164,7 +165,7 @@ pub enum PodSandboxState {
 }
 
 /// `PodSandbox` and `PodSandboxStatus` in one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSandbox {
     /// The runtime's id.
     pub id: String,
@@ -187,7 +188,7 @@ pub struct PodSandbox {
 }
 
 /// `ContainerMetadata`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ContainerMetadata {
     /// The container's name in the pod.
     pub name: String,
@@ -196,7 +197,7 @@ pub struct ContainerMetadata {
 }
 
 /// `MountPropagation`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountPropagation {
     /// None.
     #[default]
@@ -208,7 +209,7 @@ pub enum MountPropagation {
 }
 
 /// `Mount`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where in the container.
     pub container_path: String,
@@ -223,7 +224,7 @@ pub struct Mount {
 }
 
 /// `Device`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Path in the container.
     pub container_path: String,
@@ -234,7 +235,7 @@ pub struct Device {
 }
 
 /// `ContainerConfig`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// What names it.
     pub metadata: ContainerMetadata,
@@ -273,7 +274,7 @@ pub struct ContainerConfig {
 }
 
 /// `ContainerState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     /// Made, not started.
     Created,
@@ -286,7 +287,7 @@ pub enum ContainerState {
 }
 
 /// `Container` and `ContainerStatus` in one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// The runtime's id.
     pub id: String,
@@ -342,6 +343,29 @@ pub struct ContainerFilter {
     pub sandbox_id: Option<String>,
     /// Only with these labels.
     pub labels: Labels,
+}
+
+impl PodSandboxFilter {
+    /// Whether this sandbox is wanted; an id may be cut short, as in the specification.
+    pub fn matches(&self, sandbox: &PodSandbox) -> bool {
+        self.id.as_deref().is_none_or(|id| sandbox.id.starts_with(id))
+            && self.state.is_none_or(|state| sandbox.state == state)
+            && has_labels(&sandbox.labels, &self.labels)
+    }
+}
+
+impl ContainerFilter {
+    /// Whether this container is wanted; ids may be cut short, as in the specification.
+    pub fn matches(&self, container: &Container) -> bool {
+        self.id.as_deref().is_none_or(|id| container.id.starts_with(id))
+            && self.state.is_none_or(|state| container.state == state)
+            && self.sandbox_id.as_deref().is_none_or(|id| container.sandbox_id.starts_with(id))
+            && has_labels(&container.labels, &self.labels)
+    }
+}
+
+fn has_labels(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// `ExecSyncResponse`.
