@@ -13,25 +13,34 @@
 
 pub mod clock;
 pub mod field;
+pub mod json;
 pub mod jsonpath;
+pub mod meta;
 pub mod node_api;
 pub mod object;
+pub mod patch;
+pub mod quantity;
 pub mod registry;
 pub mod request;
 pub mod resource;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod streams;
 
 pub use clock::{Clock, Entropy, ManualClock, SharedClock, SystemClock};
 pub use field::{ErrorList, FieldError, FieldPath};
+pub use jsonpath::JsonPath;
 pub use k8s_openapi::api::authentication::v1::UserInfo;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use object::{ApiObject, Header, WatchEvent, WatchEventType};
+pub use quantity::Quantity;
 pub use registry::Registry;
 pub use request::{
     ApiRequest, ApiResponse, ContentType, GroupVersionResource, ObjectList, Options, Representation,
     RequestBody, ResponseBody, Target, Verb, WatchStream,
 };
 pub use resource::{Described, KindDescriptor, Resource, Scope, Strategy};
+pub use schema::Schema;
+pub use selector::{FieldSelector, Selector};
 pub use status::{ApiError, Reason};
