@@ -1,1 +1,4 @@
 //! The Kubernetes API server as a tower service.
+
+pub mod auth;
+pub mod http;

@@ -1,0 +1,13 @@
+//! Who asks and what they may do.
+//!
+//! Authentication belongs to the HTTP codec (a caller in the same process has its user set); authorization is a layer around
+//! the API service, so that every caller passes it.
+
+mod authenticator;
+mod authorizer;
+mod impersonate;
+
+
+pub use authenticator::{Authenticator, StaticTokens, anonymous, authenticated};
+pub use authorizer::{AlwaysAllow, Attributes, Authorizer, Decision, RuleList};
+pub use impersonate::Impersonation;

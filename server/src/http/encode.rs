@@ -1,0 +1,169 @@
+//! From an [`ApiResponse`] or an [`ApiError`] to an HTTP response.
+
+use super::accept::Format;
+use super::body::Body;
+use super::decode::Shape;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::{self, StreamExt};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use kubewright_core::{ApiError, ApiResponse, ResponseBody, WatchEvent, WatchStream};
+use serde_json::Value;
+use std::task::Poll;
+use tokio_util::sync::CancellationToken;
+
+/// Bodies from this size on are compressed for a client that takes gzip, as upstream does.
+const GZIP_BYTES_MIN: u64 = 128 * 1024;
+/// Events that are ready are sent together, up to about this size.
+const WATCH_CHUNK_BYTES: usize = 64 * 1024;
+/// Upstream's bound of all the warnings of a response, and of each once the bound is passed.
+const WARNINGS_BYTES_MAX: usize = 4096;
+const WARNING_BYTES_MAX: usize = 256;
+const WARNING: HeaderName = HeaderName::from_static("warning");
+
+/// Writes an answer. `closing` ends the streams when the server shuts down.
+///
+/// # Errors
+/// 400 where the answer is a session that needs an upgraded connection.
+pub(super) fn response(
+    answer: ApiResponse,
+    shape: Shape,
+    closing: &CancellationToken,
+) -> Result<Response<Body>, ApiError> {
+    let plain = shape.format == Format::Json && !shape.pretty;
+    let (media_type, body) = match answer.body {
+        ResponseBody::Object(object) if plain => (JSON, Body::full(object.bytes().clone())),
+        ResponseBody::Object(object) => written(&object.value()?, shape)?,
+        ResponseBody::List(list) if plain => (JSON, Body::list(list)),
+        ResponseBody::List(list) => {
+            let chunks = Body::list(list).into_chunks().unwrap_or_default();
+            let value: Value = serde_json::from_slice(&chunks.concat()).map_err(ApiError::internal)?;
+            written(&value, shape)?
+        }
+        ResponseBody::Value(value) => written(&value, shape)?,
+        ResponseBody::Raw { content_type, bytes } => (content_type, Body::full(bytes)),
+        ResponseBody::Watch(events) => (JSON, watch_body(events, closing)),
+        ResponseBody::Text(chunks) => {
+            let closed = closing.clone().cancelled_owned();
+            ("text/plain", Body::stream(chunks.take_until(closed).boxed()))
+        }
+        ResponseBody::Exec(_) | ResponseBody::PortForward(_) => {
+            return Err(ApiError::bad_request("Upgrade request required"));
+        }
+    };
+    let mut response = finish(answer.code, media_type, body, shape.gzip);
+    warnings(response.headers_mut(), &answer.warnings);
+    Ok(response)
+}
+
+const JSON: &str = "application/json";
+
+fn finish(code: u16, media_type: &'static str, body: Body, gzip: bool) -> Response<Body> {
+    let compress = gzip && body.len().is_some_and(|n| n >= GZIP_BYTES_MIN);
+    let mut response = Response::new(if compress { body.gzip() } else { body });
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.reserve(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    if compress {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
+}
+
+fn written(value: &impl serde::Serialize, shape: Shape) -> Result<(&'static str, Body), ApiError> {
+    let bytes = match (shape.format, shape.pretty) {
+        (Format::Json, false) => serde_json::to_vec(value).map_err(ApiError::internal)?,
+        (Format::Json, true) => serde_json::to_vec_pretty(value).map_err(ApiError::internal)?,
+        (Format::Yaml, _) => serde_saphyr::to_string(value).map_err(ApiError::internal)?.into_bytes(),
+    };
+    Ok((shape.format.media_type(), Body::full(Bytes::from(bytes))))
+}
+
+/// Writes a failure as its `Status`.
+pub(super) fn error(error: &ApiError, shape: Shape) -> Response<Body> {
+    let (media_type, body) = written(error.status(), shape).unwrap_or((JSON, Body::empty()));
+    let mut response = finish(error.code(), media_type, body, false);
+    let seconds = error.status().details.as_ref().and_then(|d| d.retry_after_seconds);
+    if let Some(seconds) = seconds.filter(|s| *s > 0) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.code() == 401 {
+        let challenge = HeaderValue::from_static("Bearer realm=\"kubernetes\"");
+        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// `299 - "<text>"` for each warning, once.
+fn warnings(headers: &mut http::HeaderMap, texts: &[String]) {
+    let long = texts.iter().map(String::len).sum::<usize>() > WARNINGS_BYTES_MAX;
+    let mut total = 0;
+    for (i, text) in texts.iter().enumerate() {
+        if texts[..i].contains(text) {
+            continue;
+        }
+        let shown: String = if long { text.chars().take(WARNING_BYTES_MAX).collect() } else { text.clone() };
+        total += shown.len();
+        if total > WARNINGS_BYTES_MAX {
+            return;
+        }
+        let mut value = String::with_capacity(shown.len() + 8);
+        value.push_str("299 - \"");
+        for c in shown.chars().filter(|c| !c.is_control()) {
+            if matches!(c, '"' | '\\') {
+                value.push('\\');
+            }
+            value.push(c);
+        }
+        value.push('"');
+        if let Ok(value) =
+            HeaderValue::from_str(&value).or_else(|_| HeaderValue::from_bytes(value.as_bytes()))
+        {
+            headers.append(WARNING, value);
+        }
+    }
+}
+
+/// Newline-separated events; what is ready goes out as one chunk.
+fn watch_body(events: WatchStream, closing: &CancellationToken) -> Body {
+    let mut events = Some(events.take_until(closing.clone().cancelled_owned()).boxed());
+    let chunks = stream::poll_fn(move |cx| {
+        let mut out = BytesMut::new();
+        while let Some(source) = &mut events {
+            match source.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(event))) => put_event(&mut out, &event),
+                Poll::Ready(Some(Err(error))) => {
+                    put_error(&mut out, &error);
+                    events = None;
+                }
+                Poll::Ready(None) => events = None,
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+            if out.len() >= WATCH_CHUNK_BYTES {
+                break;
+            }
+        }
+        Poll::Ready((!out.is_empty()).then(|| Ok(out.freeze())))
+    });
+    Body::stream(chunks.boxed())
+}
+
+fn put_event(out: &mut BytesMut, event: &WatchEvent) {
+    let bytes = event.object.bytes();
+    out.reserve(bytes.len() + 40);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(event.event.as_str().as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(bytes);
+    out.put_slice(b"}\n");
+}
+
+fn put_error(out: &mut BytesMut, error: &ApiError) {
+    out.put_slice(b"{\"type\":\"ERROR\",\"object\":");
+    out.put_slice(&serde_json::to_vec(error.status()).unwrap_or_else(|_| b"{}".to_vec()));
+    out.put_slice(b"}\n");
+}

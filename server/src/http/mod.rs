@@ -1,0 +1,15 @@
+//! The HTTP codec: any service over [`kubewright_core::ApiRequest`] as a service over HTTP requests.
+
+mod accept;
+mod body;
+mod decode;
+mod encode;
+mod path;
+mod query;
+mod service;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+
+pub use body::Body;
+pub use service::{HttpService, PeerIdentity};

@@ -1,0 +1,265 @@
+//! The HTTP face of a service over [`ApiRequest`]: authenticate, decode, call, encode.
+
+use super::body::Body;
+use super::decode::{self, Shape};
+use super::{encode, upgrade};
+use crate::auth::{Authenticator, Authorizer, Impersonation, anonymous};
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Response};
+use kubewright_core::{
+    ApiError, ApiRequest, ApiResponse, Entropy, Reason, SharedClock, SystemClock, UserInfo,
+};
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// Upstream's limit of a request that is no watch.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Who stands behind a connection, put into a request's extensions by the server that accepted it.
+#[derive(Clone, Debug)]
+pub struct PeerIdentity(pub Arc<UserInfo>);
+
+/// A service over HTTP requests, around any service over [`ApiRequest`].
+///
+/// A request is answered with 401 until an identity, an authenticator or anonymous access is configured. It needs no socket:
+/// `kube::Client::new(service, "default")` runs on it in process.
+///
+/// # Cancel safety
+/// Dropping the response future of a write leaves open whether the write happened.
+pub struct HttpService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    closing: CancellationToken,
+    sessions: upgrade::Sessions,
+    entropy: Entropy,
+}
+
+#[derive(Clone)]
+struct Config {
+    /// Who callers without credentials are; for the host's own in-process clients.
+    identity: Option<UserInfo>,
+    authenticators: Vec<Arc<dyn Authenticator>>,
+    anonymous: bool,
+    /// Decides on `Impersonate-*` headers; without it they are refused.
+    impersonation: Option<Impersonation>,
+    clock: SharedClock,
+    timeout: Duration,
+}
+
+impl<S> HttpService<S> {
+    /// Puts the HTTP codec in front of `inner`.
+    pub fn new(inner: S) -> Self {
+        let config = Config {
+            identity: None,
+            authenticators: Vec::new(),
+            anonymous: false,
+            impersonation: None,
+            clock: Arc::new(SystemClock),
+            timeout: REQUEST_TIMEOUT,
+        };
+        Self::with(inner, config, CancellationToken::new())
+    }
+
+    fn with(inner: S, config: Config, closing: CancellationToken) -> Self {
+        let sessions = upgrade::Sessions::new(closing.clone());
+        let entropy = Entropy::from_system();
+        HttpService { inner, shared: Arc::new(Shared { config, closing, sessions, entropy }) }
+    }
+
+    fn map(self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.shared.config.clone();
+        change(&mut config);
+        let closing = self.shared.closing.clone();
+        Self::with(self.inner, config, closing)
+    }
+
+    /// Callers without credentials act as `user`. Only for a service that no stranger reaches.
+    #[must_use]
+    pub fn identity(self, user: UserInfo) -> Self {
+        self.map(|c| c.identity = Some(user))
+    }
+
+    /// Asks this authenticator too, after those added before it.
+    #[must_use]
+    pub fn authenticator(self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.map(|c| c.authenticators.push(authenticator))
+    }
+
+    /// Lets callers without credentials in as `system:anonymous`.
+    #[must_use]
+    pub fn anonymous(self, allowed: bool) -> Self {
+        self.map(|c| c.anonymous = allowed)
+    }
+
+    /// Lets callers impersonate whom this authorizer allows them to.
+    #[must_use]
+    pub fn impersonation(self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.map(|c| c.impersonation = Some(Impersonation::new(authorizer)))
+    }
+
+    /// Takes the time from this clock.
+    #[must_use]
+    pub fn clock(self, clock: SharedClock) -> Self {
+        self.map(|c| c.clock = clock)
+    }
+
+    /// How long a request that is no stream may take; 60 s without this.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.map(|c| c.timeout = timeout)
+    }
+
+    /// Ends watches, logs and sessions once `token` is cancelled, so that connections can drain.
+    #[must_use]
+    pub fn closing(self, token: CancellationToken) -> Self {
+        Self::with(self.inner, self.shared.config.clone(), token)
+    }
+}
+
+impl<S: Clone> Clone for HttpService<S> {
+    fn clone(&self) -> Self {
+        HttpService { inner: self.inner.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<S> fmt::Debug for HttpService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = &self.shared.config;
+        write!(
+            f,
+            "HttpService({} authenticators, anonymous {})",
+            config.authenticators.len(),
+            config.anonymous
+        )
+    }
+}
+
+impl<S, B> Service<Request<B>> for HttpService<S>
+where
+    S: Service<ApiRequest, Response = ApiResponse, Error = ApiError> + Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: fmt::Display + Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The inner service is cloned for each request and waited for there, so that a busy one gives a 503 and no stall.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (inner, shared) = (self.inner.clone(), self.shared.clone());
+        Box::pin(async move { Ok(shared.answer(inner, request).await) })
+    }
+}
+
+impl Shared {
+    async fn answer<S, B>(&self, inner: S, request: Request<B>) -> Response<Body>
+    where
+        S: Service<ApiRequest, Response = ApiResponse, Error = ApiError>,
+        B: http_body::Body,
+        B::Error: fmt::Display,
+    {
+        let (mut parts, body) = request.into_parts();
+        let head_only = parts.method == Method::HEAD;
+        let audit_id = self.audit_id(&parts);
+        let mut shape = Shape::default();
+        let mut response = match self.run(inner, &mut parts, body, &mut shape).await {
+            Ok(response) => response,
+            Err(error) => encode::error(&error, shape),
+        };
+        response.headers_mut().insert(AUDIT_ID, audit_id);
+        if head_only {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    }
+
+    fn audit_id(&self, parts: &Parts) -> HeaderValue {
+        match parts.headers.get(AUDIT_ID).filter(|v| !v.is_empty() && v.len() <= 64) {
+            Some(given) => given.clone(),
+            None => HeaderValue::try_from(self.entropy.uid()).unwrap_or(HeaderValue::from_static("-")),
+        }
+    }
+
+    async fn run<S, B>(
+        &self,
+        mut inner: S,
+        parts: &mut Parts,
+        body: B,
+        shape: &mut Shape,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        S: Service<ApiRequest, Response = ApiResponse, Error = ApiError>,
+        B: http_body::Body,
+        B::Error: fmt::Display,
+    {
+        let user = self.authenticate(parts).await?;
+        let head = decode::head(parts, user, &*self.config.clock, self.config.timeout)?;
+        *shape = head.shape;
+        let mut request = head.request;
+        let upgrade = upgrade::requested(&request, parts)?;
+        let work = async {
+            if upgrade.is_none() {
+                request.body = decode::body(&request, parts, body).await?;
+            }
+            let apply = matches!(&request.body, kubewright_core::RequestBody::Bytes { content_type, .. }
+                if *content_type == kubewright_core::ContentType::ApplyPatch);
+            super::query::check(&request.options, request.verb, apply)?;
+            std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+            inner.call(request).await
+        };
+        let answer = match head.timeout {
+            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| timed_out())??,
+            None => work.await?,
+        };
+        match upgrade {
+            Some(upgrade) => upgrade.accept(parts, answer, &self.sessions),
+            None => encode::response(answer, *shape, &self.closing),
+        }
+    }
+
+    /// Who asks: the connection's certificate, then a header, then nobody.
+    async fn authenticate(&self, parts: &mut Parts) -> Result<UserInfo, ApiError> {
+        let config = &self.config;
+        let mut found = parts.extensions.get::<PeerIdentity>().map(|peer| (*peer.0).clone());
+        if found.is_none() {
+            for authenticator in &config.authenticators {
+                found = authenticator.authenticate(parts).await?;
+                if found.is_some() {
+                    break;
+                }
+            }
+        }
+        let credentials = parts.headers.contains_key(http::header::AUTHORIZATION);
+        let user = match (found, &config.identity) {
+            (Some(user), _) => user,
+            (None, Some(user)) if !credentials => user.clone(),
+            (None, None) if config.anonymous && !credentials => anonymous(),
+            _ => return Err(ApiError::new(Reason::Unauthorized, "Unauthorized")),
+        };
+        match &config.impersonation {
+            Some(impersonation) => impersonation.apply(user, &parts.headers).await,
+            None => Impersonation::refuse(user, &parts.headers),
+        }
+    }
+}
+
+fn timed_out() -> ApiError {
+    ApiError::new(Reason::Timeout, "Timeout: request did not complete within the allotted timeout")
+}
