@@ -7,7 +7,7 @@ mod authenticator;
 mod authorizer;
 mod impersonate;
 
-
+pub(crate) use authenticator::add_authenticated;
 pub use authenticator::{Authenticator, StaticTokens, anonymous, authenticated};
 pub use authorizer::{AlwaysAllow, Attributes, Authorizer, Decision, RuleList};
 pub use impersonate::Impersonation;

@@ -1,0 +1,17 @@
+//! TLS from the first start: a generated authority, serving and client certificates, the accept loop, and kubeconfig files.
+//!
+//! No process-wide rustls provider is installed: every configuration here names its own.
+
+mod authority;
+mod error;
+mod files;
+mod identity;
+mod kubeconfig;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use authority::{CertificateAuthority, KeyCertificate};
+pub use error::TlsError;
+pub use kubeconfig::{Kubeconfig, KubeconfigCredentials};
+pub use server::{Limits, Server};
