@@ -4,10 +4,16 @@
 //! [`conformance`] checks any of them.
 
 pub mod conformance;
+#[cfg(any(feature = "redb", feature = "sled"))]
+mod embedded;
 mod error;
 mod memory;
 mod mvcc;
 mod port;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(feature = "sled")]
+mod sled;
 
 pub use error::{Error, Reason};
 pub use memory::MemoryStore;
@@ -16,3 +22,7 @@ pub use port::{
     Capabilities, Commit, CommitOutcome, Compare, Event, KeyRange, KeyValue, Op, RangeRequest, RangeResponse,
     Revision, Store, WatchBatch, WatchStream,
 };
+#[cfg(feature = "redb")]
+pub use redb::{RedbOptions, RedbStore};
+#[cfg(feature = "sled")]
+pub use sled::{SledOptions, SledStore};

@@ -98,7 +98,7 @@ impl MemoryStore {
         let end = request.range.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(end.as_ref()));
         if request.range.end.as_ref().is_none_or(|end| request.range.start < *end) {
             for (key, held) in snapshot.map.range::<[u8], _>((start, end)) {
-                if merge.visit(key, || held.item(key)).is_break() {
+                if merge.visit(key, || Ok(held.item(key)))?.is_break() {
                     break;
                 }
             }

@@ -76,6 +76,7 @@ impl Hub {
         &self.limits
     }
 
+    #[cfg(any(feature = "redb", feature = "sled"))]
     /// The last published revision.
     pub(crate) fn published(&self) -> Revision {
         self.published.load(Ordering::Acquire)
@@ -90,6 +91,7 @@ impl Hub {
         }
     }
 
+    #[cfg(any(feature = "redb", feature = "sled"))]
     /// Forgets the staged revisions: they did not happen.
     pub(crate) fn unstage(&self) {
         let mut state = self.state.lock();

@@ -1,7 +1,7 @@
 //! A range read as of a revision: the newest state, walked in key order, with later changes undone on the way.
 
 use super::Counts;
-use crate::{KeyRange, KeyValue, RangeResponse, Revision};
+use crate::{Error, KeyRange, KeyValue, RangeResponse, Revision};
 use bytes::Bytes;
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
@@ -35,34 +35,43 @@ impl<'a> Merge<'a> {
     }
 
     /// Takes the next key of the newest state; `make` is called only where the item is part of the page.
-    pub(crate) fn visit(&mut self, key: &[u8], make: impl FnOnce() -> KeyValue) -> ControlFlow<()> {
+    pub(crate) fn visit(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce() -> Result<KeyValue, Error>,
+    ) -> Result<ControlFlow<()>, Error> {
         while let Some((_, before)) = self.undone.next_if(|(undone, _)| undone.as_ref() < key) {
-            if let Some(item) = before {
-                self.take(|| item);
-            }
+            self.take_undone(before);
         }
         match self.undone.next_if(|(undone, _)| undone.as_ref() == key) {
-            Some((_, Some(before))) => self.take(|| before),
-            Some((_, None)) => {}
-            None => self.take(make),
+            Some((_, before)) => self.take_undone(before),
+            None => {
+                self.count += 1;
+                if self.wants() {
+                    self.items.push(make()?);
+                }
+            }
         }
         let full = self.limit != 0 && self.items.len() == self.limit;
-        if full && self.known.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        Ok(if full && self.known.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
-    fn take(&mut self, make: impl FnOnce() -> KeyValue) {
+    fn wants(&self) -> bool {
+        self.limit == 0 || self.items.len() < self.limit
+    }
+
+    fn take_undone(&mut self, before: Option<KeyValue>) {
+        let Some(item) = before else { return };
         self.count += 1;
-        if self.limit == 0 || self.items.len() < self.limit {
-            self.items.push(make());
+        if self.wants() {
+            self.items.push(item);
         }
     }
 
     /// The page.
     pub(crate) fn finish(mut self) -> RangeResponse {
         while let Some((_, before)) = self.undone.next() {
-            if let Some(item) = before {
-                self.take(|| item);
-            }
+            self.take_undone(before);
         }
         let count = self.known.unwrap_or(self.count);
         let rest = count - self.items.len() as u64;
@@ -94,7 +103,7 @@ mod tests {
         let (range, counts) = (KeyRange::prefix(""), Counts::default());
         let mut merge = Merge::new(&range, limit, 5, undone, &counts);
         for key in now {
-            let _ = merge.visit(key.as_bytes(), || item(key, 9));
+            assert!(merge.visit(key.as_bytes(), || Ok(item(key, 9))).is_ok());
         }
         let page = merge.finish();
         let got: Vec<_> = page.items.iter().map(|i| std::str::from_utf8(&i.key).unwrap_or("?")).collect();
@@ -117,12 +126,12 @@ mod tests {
         let all = KeyRange::prefix("");
         let mut first = Merge::new(&all, 1, 5, BTreeMap::new(), &counts);
         for key in ["a", "b", "c"] {
-            assert!(first.visit(key.as_bytes(), || item(key, 1)).is_continue());
+            assert!(first.visit(key.as_bytes(), || Ok(item(key, 1))).is_ok_and(|flow| flow.is_continue()));
         }
         assert_eq!(first.finish().count, 3);
         let rest = KeyRange { start: Bytes::from_static(b"a\0"), end: None };
         let mut second = Merge::new(&rest, 1, 5, BTreeMap::new(), &counts);
-        assert!(second.visit(b"b", || item("b", 1)).is_break());
+        assert!(second.visit(b"b", || Ok(item("b", 1))).is_ok_and(|flow| flow.is_break()));
         assert_eq!(second.finish().count, 2);
     }
 }

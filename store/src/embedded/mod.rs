@@ -1,0 +1,140 @@
+//! What the stores on this machine's disk share: one writer thread that flushes whole groups of commits, and reads beside it.
+//!
+//! On disk are the newest values and the revision counter. The history lives in memory, bounded, and begins anew when the store is opened:
+//! a watch from an older revision answers `Compacted` then.
+
+mod engine;
+mod page;
+mod record;
+mod writer;
+
+pub(crate) use engine::{Body, Engine, Scan, Txn, contained};
+pub(crate) use record::{HEADER_LEN, decode, header};
+
+use crate::mvcc::{Counts, Hub, Limits, check_commit, watch};
+use crate::{
+    Commit, CommitOutcome, Error, KeyRange, KeyValue, RangeRequest, RangeResponse, Reason, Revision,
+    WatchStream,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+use writer::{Message, Waiting, Writer};
+
+/// How many commits wait for the writer before callers wait to hand theirs over.
+const WAITING_COMMITS_MAX: usize = 4096;
+
+/// Pages up to this many items are read in place; longer ones by a thread that may block.
+const READ_IN_PLACE_ITEMS_MAX: usize = 100;
+
+/// A store over an engine. Dropping it closes it.
+pub(crate) struct Embedded<E: Engine> {
+    shared: Arc<Shared<E>>,
+    /// `None` once closed.
+    to_writer: Mutex<Option<mpsc::Sender<Message>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What callers and the writer thread hold together.
+struct Shared<E> {
+    engine: E,
+    hub: Arc<Hub>,
+    counts: Counts,
+    closed: AtomicBool,
+}
+
+impl<E: Engine> Shared<E> {
+    fn open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Reason::Closed, "the store was closed")
+}
+
+impl<E: Engine> Embedded<E> {
+    /// Takes an engine that is open already.
+    pub(crate) fn new(engine: E, limits: Limits) -> Result<Self, Error> {
+        let hub = Arc::new(Hub::new(limits, engine.revision()?));
+        let shared =
+            Arc::new(Shared { engine, hub, counts: Counts::default(), closed: AtomicBool::new(false) });
+        let (to_writer, inbox) = mpsc::channel(WAITING_COMMITS_MAX);
+        let writer = Writer::new(shared.clone(), inbox);
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
+        let thread = thread.map_err(|error| {
+            Error::new(Reason::Failed, format!("the writer thread did not start: {error}")).with_source(error)
+        })?;
+        Ok(Embedded { shared, to_writer: Mutex::new(Some(to_writer)), thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(crate) fn engine(&self) -> &E {
+        &self.shared.engine
+    }
+
+    pub(crate) async fn current_revision(&self) -> Result<Revision, Error> {
+        self.shared.open()?;
+        self.shared.engine.revision()
+    }
+
+    pub(crate) async fn get(&self, key: Bytes) -> Result<Option<KeyValue>, Error> {
+        self.shared.open()?;
+        self.shared.engine.get(&key)
+    }
+
+    pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+        self.shared.open()?;
+        if request.limit != 0 && request.limit <= READ_IN_PLACE_ITEMS_MAX && self.shared.knows_count(&request)
+        {
+            return self.shared.read_range(&request);
+        }
+        let shared = self.shared.clone();
+        let read = tokio::task::spawn_blocking(move || shared.read_range(&request)).await;
+        read.map_err(|error| Error::new(Reason::Failed, format!("the read ended early: {error}")))?
+    }
+
+    pub(crate) async fn commit(&self, commit: Commit) -> Result<CommitOutcome, Error> {
+        check_commit(&commit, self.shared.hub.limits())?;
+        let to_writer = self.to_writer.lock().clone().ok_or_else(closed)?;
+        let (reply, outcome) = oneshot::channel();
+        to_writer.send(Message::Commit(Waiting { commit, reply })).await.map_err(|_| closed())?;
+        drop(to_writer);
+        let gone = |_| Error::new(Reason::Closed, "the store's writer ended").indeterminate();
+        outcome.await.map_err(gone)?
+    }
+
+    pub(crate) async fn watch(&self, range: KeyRange, from: Revision) -> Result<WatchStream, Error> {
+        self.shared.open()?;
+        watch(&self.shared.hub, range, from)
+    }
+
+    pub(crate) async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.shared.open()?;
+        self.shared.hub.compact(revision)
+    }
+
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        self.shared.closed.store(true, Ordering::Release);
+        let Some(to_writer) = self.to_writer.lock().take() else { return Ok(()) };
+        let (reply, done) = oneshot::channel();
+        to_writer.send(Message::Close(reply)).await.map_err(|_| closed())?;
+        let result = done.await.map_err(|_| closed())?;
+        self.shared.hub.close();
+        result
+    }
+}
+
+impl<E: Engine> Drop for Embedded<E> {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.to_writer.lock().take();
+        if let Some(thread) = self.thread.lock().take() {
+            // The writer contains its panics; there is nothing to tell.
+            let _ = thread.join();
+        }
+        self.shared.hub.close();
+    }
+}
