@@ -1,0 +1,311 @@
+//! The scheduling framework: upstream's extension points under their own names, as one trait of pure functions.
+//!
+//! A plugin never does I/O. Where upstream's plugin would write to the API (PreBind, Bind), ours gives back the request, and the
+//! caller of the scheduler sends it.
+
+use crate::diagnosis::{Diagnosis, Refusal};
+use crate::events::{ClusterEvent, Hint};
+use crate::node::{NodeIndex, NodeTable};
+use crate::pod::{PodInfo, PodKey};
+use crate::queue::QueuedPod;
+use fixedbitset::FixedBitSet;
+use kubewright_core::ApiRequest;
+use std::any::Any;
+use std::cmp::Ordering;
+use std::ops::BitOr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The highest score of a node after normalizing.
+pub const MAX_NODE_SCORE: i64 = 100;
+
+/// A set of extension points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Points(u16);
+
+impl Points {
+    /// Whether a pod may enter the active queue.
+    pub const PRE_ENQUEUE: Points = Points(1);
+    /// The order of the queue.
+    pub const QUEUE_SORT: Points = Points(1 << 1);
+    /// Once a cycle, before nodes are looked at.
+    pub const PRE_FILTER: Points = Points(1 << 2);
+    /// Whether a node will do.
+    pub const FILTER: Points = Points(1 << 3);
+    /// When no node will do.
+    pub const POST_FILTER: Points = Points(1 << 4);
+    /// Once a cycle, before nodes are scored.
+    pub const PRE_SCORE: Points = Points(1 << 5);
+    /// How good a node is.
+    pub const SCORE: Points = Points(1 << 6);
+    /// When a node was chosen.
+    pub const RESERVE: Points = Points(1 << 7);
+    /// Whether to go on at once, wait or give up.
+    pub const PERMIT: Points = Points(1 << 8);
+    /// What must be written before binding.
+    pub const PRE_BIND: Points = Points(1 << 9);
+    /// How to bind.
+    pub const BIND: Points = Points(1 << 10);
+    /// After binding.
+    pub const POST_BIND: Points = Points(1 << 11);
+
+    /// Whether all points of `other` are in this set.
+    pub fn contains(self, other: Points) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for Points {
+    type Output = Points;
+
+    fn bitor(self, other: Points) -> Points {
+        Points(self.0 | other.0)
+    }
+}
+
+/// What a plugin's verdicts and scores of one node depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locality {
+    /// On the pod's class and that node's row alone: verdicts are kept until the row changes.
+    Node,
+    /// On other nodes or pods too: asked anew in each cycle.
+    Cluster,
+}
+
+/// What PreFilter and PreScore leave for the calls after them.
+pub type State = Box<dyn Any + Send + Sync>;
+
+/// What PreFilter says.
+pub enum PreFilter {
+    /// Go on; the state is handed to Filter and Score of the same plugin.
+    Continue(Option<State>),
+    /// Only these nodes can do.
+    Restrict(FixedBitSet, Option<State>),
+    /// Nothing to filter for this pod: Filter of this plugin is left out.
+    Skip,
+    /// No node will do.
+    Refuse(Refusal),
+}
+
+/// What PreScore says.
+pub enum PreScore {
+    /// Go on; the state, where given, takes the place of PreFilter's.
+    Continue(Option<State>),
+    /// Nothing to score for this pod: Score of this plugin is left out.
+    Skip,
+}
+
+/// What Filter says of a node.
+pub type Verdict = Result<(), Refusal>;
+
+/// What PostFilter says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostFilter {
+    /// It can't help.
+    Nothing,
+    /// Once these pods are gone from this node, the pod will fit there.
+    Nominate {
+        /// The node.
+        node: NodeIndex,
+        /// The pods to evict.
+        victims: Vec<PodKey>,
+    },
+}
+
+/// What Permit says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Permit {
+    /// Bind now.
+    Allow,
+    /// Hold the pod until it is allowed or refused by [`crate::Scheduler::allow`] / [`crate::Scheduler::refuse`], at most so long.
+    Wait(Duration),
+    /// Give up this try.
+    Refuse(Refusal),
+}
+
+/// What a plugin sees in a cycle.
+#[derive(Clone, Copy)]
+pub struct CycleContext<'a> {
+    /// The pod.
+    pub pod: &'a PodInfo,
+    /// All nodes, with what is placed on them.
+    pub nodes: &'a NodeTable,
+    /// What this plugin's PreFilter or PreScore left.
+    state: Option<&'a State>,
+}
+
+impl<'a> CycleContext<'a> {
+    pub(crate) fn new(pod: &'a PodInfo, nodes: &'a NodeTable, state: Option<&'a State>) -> Self {
+        CycleContext { pod, nodes, state }
+    }
+
+    /// The state that this plugin left, as `T`.
+    pub fn state<T: 'static>(&self) -> Option<&'a T> {
+        self.state.and_then(|s| s.downcast_ref())
+    }
+}
+
+/// A change that plugins with an index of their own follow.
+#[derive(Clone, Copy, Debug)]
+pub enum TableChange<'a> {
+    /// The row's node came, changed or went.
+    Node(NodeIndex),
+    /// The pod was placed on the node (assumed or seen).
+    Placed(&'a Arc<PodInfo>, NodeIndex),
+    /// The pod is off the node.
+    Unplaced(&'a Arc<PodInfo>, NodeIndex),
+}
+
+/// A scheduler plugin. It is called at the points that it names; the default bodies of the others are never called.
+///
+/// ```
+/// use kubewright_sched::framework::{CycleContext, Plugin, Points};
+/// use kubewright_sched::NodeIndex;
+///
+/// /// Prefers nodes with few pods.
+/// struct FewPods;
+///
+/// impl Plugin for FewPods {
+///     fn name(&self) -> &'static str {
+///         "FewPods"
+///     }
+///     fn points(&self) -> Points {
+///         Points::SCORE
+///     }
+///     fn score(&self, cx: CycleContext<'_>, node: NodeIndex) -> i64 {
+///         100 - cx.nodes.pod_count(node).min(100) as i64
+///     }
+/// }
+/// ```
+pub trait Plugin: Send + Sync + 'static {
+    /// Its name, as it stands in messages and configuration.
+    fn name(&self) -> &'static str;
+
+    /// Where it wants to be called.
+    fn points(&self) -> Points;
+
+    /// What its Filter and Score depend on.
+    fn locality(&self) -> Locality {
+        Locality::Node
+    }
+
+    /// PreEnqueue: whether the pod may be tried at all; asked again when the pod changes.
+    ///
+    /// # Errors
+    /// Why not; the pod is held without back-off.
+    fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), Refusal> {
+        let _ = pod;
+        Ok(())
+    }
+
+    /// QueueSort: `Less` where `a` comes first. Exactly one plugin of a scheduler has this point.
+    fn queue_sort(&self, a: &QueuedPod, b: &QueuedPod) -> Ordering {
+        let _ = (a, b);
+        Ordering::Equal
+    }
+
+    /// PreFilter.
+    fn pre_filter(&self, cx: CycleContext<'_>) -> PreFilter {
+        let _ = cx;
+        PreFilter::Continue(None)
+    }
+
+    /// Filter.
+    ///
+    /// # Errors
+    /// Why the node won't do.
+    fn filter(&self, cx: CycleContext<'_>, node: NodeIndex) -> Verdict {
+        let _ = (cx, node);
+        Ok(())
+    }
+
+    /// PostFilter.
+    fn post_filter(&self, cx: CycleContext<'_>, diagnosis: &Diagnosis) -> PostFilter {
+        let _ = (cx, diagnosis);
+        PostFilter::Nothing
+    }
+
+    /// PreScore.
+    fn pre_score(&self, cx: CycleContext<'_>) -> PreScore {
+        let _ = cx;
+        PreScore::Continue(None)
+    }
+
+    /// Score: any number; 0 to [`MAX_NODE_SCORE`] where [`Plugin::normalize`] does nothing.
+    fn score(&self, cx: CycleContext<'_>, node: NodeIndex) -> i64 {
+        let _ = (cx, node);
+        0
+    }
+
+    /// NormalizeScore: brings the scores of the feasible nodes into 0 to [`MAX_NODE_SCORE`]. `scores` has a place for each row of the
+    /// table; only those in `feasible` count.
+    fn normalize(&self, cx: CycleContext<'_>, scores: &mut [i64], feasible: &FixedBitSet) {
+        let _ = (cx, scores, feasible);
+    }
+
+    /// Reserve: the node was chosen.
+    ///
+    /// # Errors
+    /// Why it can't be had; [`Plugin::unreserve`] is then called on all plugins.
+    fn reserve(&mut self, pod: &Arc<PodInfo>, node: NodeIndex) -> Result<(), Refusal> {
+        let _ = (pod, node);
+        Ok(())
+    }
+
+    /// Unreserve: the try ended without a binding. Must be idempotent, and may come without a reserve.
+    fn unreserve(&mut self, pod: &PodInfo, node: NodeIndex) {
+        let _ = (pod, node);
+    }
+
+    /// Permit.
+    fn permit(&self, cx: CycleContext<'_>, node: NodeIndex) -> Permit {
+        let _ = (cx, node);
+        Permit::Allow
+    }
+
+    /// PreBind: requests to be sent, in order, before the binding.
+    ///
+    /// # Errors
+    /// Why the pod can't be bound.
+    fn pre_bind(&self, cx: CycleContext<'_>, node: NodeIndex) -> Result<Vec<ApiRequest>, Refusal> {
+        let _ = (cx, node);
+        Ok(Vec::new())
+    }
+
+    /// Bind: the request that binds the pod; `None` leaves it to the next plugin.
+    fn bind(&self, cx: CycleContext<'_>, node: NodeIndex) -> Option<ApiRequest> {
+        let _ = (cx, node);
+        None
+    }
+
+    /// PostBind: the pod is bound.
+    fn post_bind(&mut self, pod: &PodInfo, node: &str) {
+        let _ = (pod, node);
+    }
+
+    /// Queueing hint: whether this event may make a pod schedulable that this plugin refused.
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent, nodes: &NodeTable) -> Hint {
+        let _ = (pod, event, nodes);
+        Hint::Queue
+    }
+
+    /// Keeps the plugin's own index up to date.
+    fn observe(&mut self, change: TableChange<'_>, nodes: &NodeTable) {
+        let _ = (change, nodes);
+    }
+}
+
+/// Brings scores of feasible nodes into 0 to [`MAX_NODE_SCORE`] by their largest one; `reverse` makes the largest the worst.
+pub fn normalize_by_max(scores: &mut [i64], feasible: &FixedBitSet, reverse: bool) {
+    let max = feasible.ones().map(|n| scores[n]).max().unwrap_or(0);
+    if max == 0 {
+        if reverse {
+            feasible.ones().for_each(|n| scores[n] = MAX_NODE_SCORE);
+        }
+        return;
+    }
+    for n in feasible.ones() {
+        let score = MAX_NODE_SCORE * scores[n] / max;
+        scores[n] = if reverse { MAX_NODE_SCORE - score } else { score };
+    }
+}

@@ -1,0 +1,460 @@
+//! The scheduler: facts about nodes and pods go in, decisions come out. It reads no clock and talks to nobody.
+
+use crate::cycle::{CycleCache, refused_try};
+use crate::diagnosis::{Diagnosis, Refusal};
+use crate::events::{ClusterEvent, Hint};
+use crate::framework::{CycleContext, Permit, Points, PostFilter, TableChange};
+use crate::node::{NodeIndex, NodeTable};
+use crate::pod::{PodInfo, PodKey};
+use crate::profile::{Profile, ProfileError};
+use crate::queue::{Queue, QueueOptions, QueuedPod};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kubewright_core::ApiRequest;
+use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What shall be done with a pod.
+#[derive(Debug)]
+pub enum Decision {
+    /// Send these requests in order, the last one binds; then call [`Scheduler::bound`] or [`Scheduler::failed`].
+    Bind {
+        /// The pod.
+        pod: Arc<PodInfo>,
+        /// The node's name.
+        node: SmolStr,
+        /// PreBind's requests and the binding.
+        requests: Vec<ApiRequest>,
+        /// How often it was tried, this time included.
+        attempts: u32,
+    },
+    /// A Permit plugin holds the pod; [`Scheduler::advance`] gives it up after this time.
+    Wait {
+        /// The pod.
+        pod: Arc<PodInfo>,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// No node will do now; the pod is back in the queue.
+    Unschedulable {
+        /// The pod.
+        pod: Arc<PodInfo>,
+        /// Why.
+        diagnosis: Diagnosis,
+        /// Where it will fit once the victims are gone.
+        nominated: Option<(SmolStr, Vec<PodKey>)>,
+    },
+}
+
+/// A pod that was given a node and is not bound yet.
+#[derive(Debug)]
+struct InFlight {
+    pod: QueuedPod,
+    node: SmolStr,
+    /// Set while a Permit plugin holds it.
+    until: Option<Timestamp>,
+}
+
+/// A scheduler of one or several profiles over one table of nodes.
+pub struct Scheduler {
+    profiles: FxHashMap<SmolStr, (Profile, CycleCache)>,
+    nodes: NodeTable,
+    queue: Queue,
+    in_flight: FxHashMap<PodKey, InFlight>,
+    /// Counts cycles; breaks ties among equal nodes.
+    tie: u64,
+    /// The profile whose QueueSort orders the queue.
+    sorter: SmolStr,
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scheduler({} nodes, {} queued)", self.nodes.len(), self.queue.len())
+    }
+}
+
+/// The queue's order as a borrowed view, so that the queue can be changed meanwhile.
+macro_rules! order {
+    ($self:ident) => {
+        &|a: &QueuedPod, b: &QueuedPod| -> Ordering { compare(&$self.profiles, &$self.sorter, a, b) }
+    };
+}
+
+fn compare(
+    profiles: &FxHashMap<SmolStr, (Profile, CycleCache)>,
+    sorter: &SmolStr,
+    a: &QueuedPod,
+    b: &QueuedPod,
+) -> Ordering {
+    let plugin = profiles.get(sorter).and_then(|(p, _)| p.at(Points::QUEUE_SORT).next());
+    plugin.map_or(Ordering::Equal, |p| p.queue_sort(a, b))
+}
+
+impl Scheduler {
+    /// A scheduler with these profiles; equal seeds make equal choices among equal nodes.
+    ///
+    /// # Errors
+    /// Two profiles of one name, or none at all.
+    pub fn new(profiles: Vec<Profile>, options: QueueOptions, seed: u64) -> Result<Self, ProfileError> {
+        let sorter = profiles.first().map(|p| p.name().clone()).ok_or(ProfileError::NoQueueSort)?;
+        let mut by_name = FxHashMap::default();
+        for profile in profiles {
+            if by_name.insert(profile.name().clone(), (profile, CycleCache::default())).is_some() {
+                return Err(ProfileError::Duplicate("profile"));
+            }
+        }
+        let (nodes, queue) = (NodeTable::default(), Queue::new(options));
+        Ok(Scheduler { profiles: by_name, nodes, queue, in_flight: FxHashMap::default(), tie: seed, sorter })
+    }
+
+    /// A scheduler with upstream's default plugins for `default-scheduler`.
+    pub fn with_defaults(seed: u64) -> Self {
+        let profile =
+            Profile::defaults("default-scheduler").build().expect("the default profile is complete");
+        Self::new(vec![profile], QueueOptions::default(), seed).expect("one profile has one name")
+    }
+
+    /// The table of nodes.
+    pub fn nodes(&self) -> &NodeTable {
+        &self.nodes
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// A node came or changed.
+    pub fn apply_node(&mut self, node: Arc<Node>, now: Timestamp) {
+        let name: SmolStr = node.metadata.name.as_deref().unwrap_or("").into();
+        let change = self.nodes.apply(node);
+        if change.any() {
+            if let Some(index) = self.nodes.find(&name) {
+                self.observe(|p, nodes| p.observe(TableChange::Node(index), nodes));
+            }
+            self.event(ClusterEvent::Node(name, change), now);
+        }
+    }
+
+    /// A node went.
+    pub fn remove_node(&mut self, name: &str, now: Timestamp) {
+        let Some(index) = self.nodes.find(name) else { return };
+        self.nodes.remove(name);
+        self.observe(|p, nodes| p.observe(TableChange::Node(index), nodes));
+        self.event(ClusterEvent::NodeDeleted(name.into()), now);
+    }
+
+    /// A pod came or changed.
+    pub fn apply_pod(&mut self, pod: Arc<Pod>, now: Timestamp) {
+        let key = PodKey::of(&pod);
+        if let Some(known) = self.nodes.placed(&key)
+            && same_pod(&known.info.pod, &pod)
+        {
+            return;
+        }
+        let info = Arc::new(PodInfo::compile(pod, self.nodes.symbols_mut()));
+        if info.node_name().is_some() {
+            self.queue.remove(&key);
+            self.in_flight.remove(&key);
+            self.apply_placed(info, now);
+        } else if info.is_terminal() || info.is_terminating() {
+            self.drop_pending(&key, now);
+        } else if self.profiles.contains_key(info.scheduler_name()) && !self.in_flight.contains_key(&key) {
+            self.apply_pending(info, now);
+        }
+    }
+
+    /// A pod went.
+    pub fn remove_pod(&mut self, key: &PodKey, now: Timestamp) {
+        self.drop_pending(key, now);
+        self.unplace(key, now);
+    }
+
+    /// Anything else happened that plugins may wait for.
+    pub fn event(&mut self, event: ClusterEvent, now: Timestamp) {
+        let (profiles, nodes) = (&self.profiles, &self.nodes);
+        let worth = |pod: &QueuedPod| {
+            let Some((profile, _)) = profiles.get(pod.info.scheduler_name()) else { return false };
+            pod.refused_by.is_empty()
+                || pod.refused_by.iter().any(|name| {
+                    profile.find(name).is_none_or(|p| p.hint(&pod.info, &event, nodes) == Hint::Queue)
+                })
+        };
+        self.queue.move_where(now, order!(self), worth);
+    }
+
+    /// Lets time pass: ends back-offs, and gives up pods that were held too long. Returns those given up.
+    pub fn advance(&mut self, now: Timestamp) -> Vec<Arc<PodInfo>> {
+        self.queue.advance(now, order!(self));
+        let overdue = self.in_flight.iter().filter(|(_, f)| f.until.is_some_and(|until| until <= now));
+        let keys: Vec<PodKey> = overdue.map(|(key, _)| key.clone()).collect();
+        keys.iter().filter_map(|key| self.failed(key, now)).collect()
+    }
+
+    /// When [`Scheduler::advance`] has something to do next.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let held = self.in_flight.values().filter_map(|f| f.until).min();
+        self.queue.next_wake().into_iter().chain(held).min()
+    }
+
+    /// Tries the first pod of the queue; `None` where none is ready.
+    pub fn schedule_one(&mut self, now: Timestamp) -> Option<Decision> {
+        let pod = self.queue.pop(order!(self))?;
+        self.tie = self.tie.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let tie = self.tie >> 33;
+        let (profile, cache) = self.profiles.get_mut(pod.info.scheduler_name())?;
+        match cache.run(profile, &pod.info, &self.nodes, tie) {
+            Ok(choice) => Some(self.commit(pod, choice.node, now)),
+            Err(diagnosis) => Some(self.refuse_pod(pod, diagnosis, now)),
+        }
+    }
+
+    /// The pod's binding was acknowledged.
+    pub fn bound(&mut self, key: &PodKey) {
+        let Some(flight) = self.in_flight.remove(key) else { return };
+        if let Some((profile, _)) = self.profiles.get_mut(flight.pod.info.scheduler_name()) {
+            for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::POST_BIND)) {
+                plugin.post_bind(&flight.pod.info, &flight.node);
+            }
+        }
+    }
+
+    /// The pod's binding failed: it gives its place back and is tried again after a back-off. Returns the pod.
+    pub fn failed(&mut self, key: &PodKey, now: Timestamp) -> Option<Arc<PodInfo>> {
+        let flight = self.in_flight.remove(key)?;
+        self.release(&flight.pod.info, now);
+        let info = flight.pod.info.clone();
+        self.queue.requeue(flight.pod, Vec::new(), true, now, order!(self));
+        Some(info)
+    }
+
+    /// Lets a pod go on that a Permit plugin holds.
+    pub fn allow(&mut self, key: &PodKey, now: Timestamp) -> Option<Decision> {
+        let flight = self.in_flight.remove(key).filter(|f| f.until.is_some())?;
+        let node = self.nodes.find(&flight.node)?;
+        Some(self.bind(flight.pod, node, now))
+    }
+
+    /// Gives up a pod that a Permit plugin holds.
+    pub fn refuse(&mut self, key: &PodKey, now: Timestamp) -> Option<Arc<PodInfo>> {
+        self.failed(key, now)
+    }
+
+    fn apply_placed(&mut self, info: Arc<PodInfo>, now: Timestamp) {
+        if info.is_terminal() {
+            return self.unplace(&info.key.clone(), now);
+        }
+        let node = info.node_name().cloned().unwrap_or_default();
+        self.place(&info, &node);
+        self.event(ClusterEvent::PodPlaced(info), now);
+    }
+
+    fn apply_pending(&mut self, info: Arc<PodInfo>, now: Timestamp) {
+        let gated = self.is_gated(&info);
+        let before = self.queue.get(&info.key);
+        if before.is_some_and(|b| b.info.uid != info.uid) {
+            self.queue.remove(&info.key);
+        }
+        // A change of status alone (the scheduler's own condition among them) is no reason for another try.
+        let changed = self
+            .queue
+            .get(&info.key)
+            .is_some_and(|b| b.info.class != info.class || b.info.gates != info.gates);
+        self.queue.update(info, gated, changed, now, order!(self));
+    }
+
+    fn is_gated(&self, info: &PodInfo) -> bool {
+        let profile = self.profiles.get(info.scheduler_name());
+        profile.is_some_and(|(p, _)| p.at(Points::PRE_ENQUEUE).any(|p| p.pre_enqueue(info).is_err()))
+    }
+
+    fn drop_pending(&mut self, key: &PodKey, now: Timestamp) {
+        self.queue.remove(key);
+        if let Some(flight) = self.in_flight.remove(key) {
+            self.release(&flight.pod.info, now);
+        }
+    }
+
+    fn place(&mut self, info: &Arc<PodInfo>, node: &str) {
+        if let Some(before) = self.nodes.unplace(&info.key) {
+            self.observe(|p, nodes| p.observe(TableChange::Unplaced(&before.info, before.node), nodes));
+        }
+        self.nodes.place(info.clone(), node);
+        if let Some(index) = self.nodes.placed(&info.key).map(|p| p.node) {
+            self.observe(|p, nodes| p.observe(TableChange::Placed(info, index), nodes));
+        }
+    }
+
+    fn unplace(&mut self, key: &PodKey, now: Timestamp) {
+        let Some(before) = self.nodes.placed(key).cloned() else { return };
+        let node = self.nodes.name(before.node).clone();
+        self.nodes.unplace(key);
+        self.observe(|p, nodes| p.observe(TableChange::Unplaced(&before.info, before.node), nodes));
+        self.event(ClusterEvent::PodGone(before.info, node), now);
+    }
+
+    fn observe(&mut self, mut tell: impl FnMut(&mut dyn crate::Plugin, &NodeTable)) {
+        for (profile, _) in self.profiles.values_mut() {
+            for plugin in profile.plugins_mut() {
+                tell(plugin.as_mut(), &self.nodes);
+            }
+        }
+    }
+
+    /// Reserve, Permit, and then the binding.
+    fn commit(&mut self, pod: QueuedPod, node: NodeIndex, now: Timestamp) -> Decision {
+        let info = pod.info.clone();
+        let name = self.nodes.name(node).clone();
+        self.place(&info, &name);
+        if let Err((plugin, refusal)) = self.reserve(&info, node) {
+            return self.give_up(pod, plugin, refusal, now);
+        }
+        let hold = match self.permit(&info, node) {
+            Ok(hold) => hold,
+            Err((plugin, refusal)) => return self.give_up(pod, plugin, refusal, now),
+        };
+        match hold.map(|h| now.checked_add(h).unwrap_or(Timestamp::MAX)) {
+            None => self.bind(pod, node, now),
+            Some(until) => {
+                self.in_flight.insert(info.key.clone(), InFlight { pod, node: name, until: Some(until) });
+                Decision::Wait { pod: info, until }
+            }
+        }
+    }
+
+    fn reserve(&mut self, info: &Arc<PodInfo>, node: NodeIndex) -> Result<(), (&'static str, Refusal)> {
+        let Some((profile, _)) = self.profiles.get_mut(info.scheduler_name()) else { return Ok(()) };
+        for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
+            plugin.reserve(info, node).map_err(|refusal| (plugin.name(), refusal))?;
+        }
+        Ok(())
+    }
+
+    /// The shortest time that a Permit plugin wants the pod held, if any.
+    fn permit(&self, info: &PodInfo, node: NodeIndex) -> Result<Option<Duration>, (&'static str, Refusal)> {
+        let Some((profile, _)) = self.profiles.get(info.scheduler_name()) else { return Ok(None) };
+        let mut hold: Option<Duration> = None;
+        for plugin in profile.at(Points::PERMIT) {
+            match plugin.permit(CycleContext::new(info, &self.nodes, None), node) {
+                Permit::Allow => {}
+                Permit::Wait(time) => hold = Some(hold.map_or(time, |h| h.min(time))),
+                Permit::Refuse(refusal) => return Err((plugin.name(), refusal)),
+            }
+        }
+        Ok(hold)
+    }
+
+    /// PreBind and Bind.
+    fn bind(&mut self, pod: QueuedPod, node: NodeIndex, now: Timestamp) -> Decision {
+        let info = pod.info.clone();
+        let name = self.nodes.name(node).clone();
+        match self.requests(&info, node) {
+            Ok(requests) => {
+                let attempts = pod.attempts;
+                self.in_flight.insert(info.key.clone(), InFlight { pod, node: name.clone(), until: None });
+                Decision::Bind { pod: info, node: name, requests, attempts }
+            }
+            Err((plugin, refusal)) => self.give_up(pod, plugin, refusal, now),
+        }
+    }
+
+    fn requests(&self, info: &PodInfo, node: NodeIndex) -> Result<Vec<ApiRequest>, (&'static str, Refusal)> {
+        let nothing = || ("Scheduler", Refusal::new("no plugin binds the pod"));
+        let (profile, _) = self.profiles.get(info.scheduler_name()).ok_or_else(nothing)?;
+        let cx = CycleContext::new(info, &self.nodes, None);
+        let mut requests = Vec::with_capacity(1);
+        for plugin in profile.at(Points::PRE_BIND) {
+            requests.extend(plugin.pre_bind(cx, node).map_err(|refusal| (plugin.name(), refusal))?);
+        }
+        requests.push(profile.at(Points::BIND).find_map(|p| p.bind(cx, node)).ok_or_else(nothing)?);
+        Ok(requests)
+    }
+
+    fn give_up(
+        &mut self,
+        pod: QueuedPod,
+        plugin: &'static str,
+        refusal: Refusal,
+        now: Timestamp,
+    ) -> Decision {
+        self.release(&pod.info.clone(), now);
+        let diagnosis = refused_try(&self.nodes, plugin, refusal);
+        self.requeue_refused(pod, diagnosis, None, now)
+    }
+
+    /// Takes back what a try took: the place on the node and the plugins' reservations.
+    fn release(&mut self, info: &Arc<PodInfo>, now: Timestamp) {
+        let Some(placed) = self.nodes.placed(&info.key).map(|p| p.node) else { return };
+        if let Some((profile, _)) = self.profiles.get_mut(info.scheduler_name()) {
+            for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
+                plugin.unreserve(info, placed);
+            }
+        }
+        self.unplace(&info.key, now);
+    }
+
+    fn refuse_pod(&mut self, pod: QueuedPod, mut diagnosis: Diagnosis, now: Timestamp) -> Decision {
+        let mut nominated = None;
+        if let Some((profile, _)) = self.profiles.get(pod.info.scheduler_name()) {
+            let cx = CycleContext::new(&pod.info, &self.nodes, None);
+            for plugin in profile.at(Points::POST_FILTER) {
+                if let PostFilter::Nominate { node, victims } = plugin.post_filter(cx, &diagnosis) {
+                    nominated = Some((self.nodes.name(node).clone(), victims));
+                    break;
+                }
+            }
+        }
+        if diagnosis.nodes > 0 && diagnosis.post_filter.is_empty() && nominated.is_none() {
+            diagnosis.post_filter = no_preemption(&diagnosis);
+        }
+        self.requeue_refused(pod, diagnosis, nominated, now)
+    }
+
+    fn requeue_refused(
+        &mut self,
+        pod: QueuedPod,
+        diagnosis: Diagnosis,
+        nominated: Option<(SmolStr, Vec<PodKey>)>,
+        now: Timestamp,
+    ) -> Decision {
+        let info = pod.info.clone();
+        self.queue.requeue(pod, diagnosis.plugins(), false, now, order!(self));
+        Decision::Unschedulable { pod: info, diagnosis, nominated }
+    }
+}
+
+/// What upstream's message says of preemption where it was not tried or found nothing.
+fn no_preemption(diagnosis: &Diagnosis) -> String {
+    let n = diagnosis.nodes;
+    let helpless = diagnosis.refused.iter().filter(|(_, r)| r.refusal.unresolvable).count()
+        + diagnosis.restricted.map_or(0, |(n, _)| n);
+    let hopeful = diagnosis
+        .refused
+        .len()
+        .saturating_sub(diagnosis.refused.iter().filter(|(_, r)| r.refusal.unresolvable).count());
+    let mut parts = Vec::new();
+    if hopeful > 0 {
+        parts.push(format!("{hopeful} No preemption victims found for incoming pod"));
+    }
+    if helpless > 0 {
+        parts.push(format!("{helpless} Preemption is not helpful for scheduling"));
+    }
+    let tail = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("preemption: 0/{n} nodes are available{tail}.")
+}
+
+/// Whether a placed pod's new version changes nothing that scheduling looks at: most updates are of status.
+fn same_pod(old: &Pod, new: &Pod) -> bool {
+    let ended =
+        |p: &Pod| matches!(p.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+    old.metadata.uid == new.metadata.uid
+        && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+        && ended(old) == ended(new)
+        && old.metadata.labels == new.metadata.labels
+        && old.spec.as_ref().map(|s| &s.node_name) == new.spec.as_ref().map(|s| &s.node_name)
+        && old.spec == new.spec
+}
