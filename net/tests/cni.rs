@@ -80,7 +80,10 @@ impl Bench {
     fn options(&self) -> CniOptions {
         let binaries = self.folder.path().join("bin");
         std::fs::create_dir_all(&binaries).unwrap();
-        CniOptions { paths: plugins_in(&self.node, &binaries), ..CniOptions::new(self.folder.path().join("cache")) }
+        CniOptions {
+            paths: plugins_in(&self.node, &binaries),
+            ..CniOptions::new(self.folder.path().join("cache"))
+        }
     }
 
     fn config(&self, further: serde_json::Value) -> NetworkConfig {

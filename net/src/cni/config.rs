@@ -34,7 +34,9 @@ impl NetworkConfig {
         };
         let name = text(&map, "name").ok_or_else(|| invalid("it has no `name`".to_owned()))?;
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
-            return Err(invalid(format!("the name {name:?} has characters other than letters, digits, `_.-`")));
+            return Err(invalid(format!(
+                "the name {name:?} has characters other than letters, digits, `_.-`"
+            )));
         }
         let cni_version = text(&map, "cniVersion").unwrap_or_else(|| "0.3.0".to_owned());
         if !VERSIONS.contains(&cni_version.as_str()) {
@@ -103,7 +105,10 @@ mod tests {
 
     #[test]
     fn lists_and_single_plugins_are_read() {
-        check(r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge"},{"type":"portmap"}]}"#, Ok(("n", 2)));
+        check(
+            r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge"},{"type":"portmap"}]}"#,
+            Ok(("n", 2)),
+        );
         check(r#"{"cniVersion":"0.4.0","name":"n","type":"bridge"}"#, Ok(("n", 1)));
         check(r#"{"name":"n","plugins":[]}"#, Err("empty"));
         check(r#"{"name":"n","plugins":[{"x":1}]}"#, Err("plugin 0 has no `type`"));
@@ -120,7 +125,8 @@ mod tests {
         assert_eq!(load_default(folder.path()).unwrap_err().reason(), Reason::TryAgain);
         std::fs::write(folder.path().join("05-broken.conf"), "{").unwrap();
         assert_eq!(load_default(folder.path()).unwrap_err().reason(), Reason::Invalid);
-        std::fs::write(folder.path().join("10-b.conflist"), r#"{"name":"b","plugins":[{"type":"x"}]}"#).unwrap();
+        std::fs::write(folder.path().join("10-b.conflist"), r#"{"name":"b","plugins":[{"type":"x"}]}"#)
+            .unwrap();
         std::fs::write(folder.path().join("20-c.conf"), r#"{"name":"c","type":"x"}"#).unwrap();
         std::fs::write(folder.path().join("00-a.txt"), r#"{"name":"a","type":"x"}"#).unwrap();
         assert_eq!(load_default(folder.path()).unwrap().name, "b");

@@ -94,7 +94,8 @@ impl Call<'_> {
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let config = serde_json::to_vec(self.config).map_err(|e| Error::new(Reason::Failed, e.to_string()))?;
+        let config =
+            serde_json::to_vec(self.config).map_err(|e| Error::new(Reason::Failed, e.to_string()))?;
         let mut stdin = child.stdin.take();
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let (out, err) = (child.stdout.take(), child.stderr.take());

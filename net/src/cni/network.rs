@@ -108,7 +108,12 @@ impl CniNetwork {
     }
 
     /// DEL of every plugin in reverse, going on after an error; gives the first one.
-    async fn delete_all(&self, config: &NetworkConfig, pod: &PodAttachment, result: &Value) -> Result<(), Error> {
+    async fn delete_all(
+        &self,
+        config: &NetworkConfig,
+        pod: &PodAttachment,
+        result: &Value,
+    ) -> Result<(), Error> {
         let mut first = Ok(());
         for plugin in config.plugins.iter().rev() {
             match self.call(config, plugin, "DEL", pod, result).await {

@@ -78,7 +78,8 @@ pub(crate) fn plugin_error(plugin: &str, stdout: &[u8], stderr: &[u8], status: &
         11 | 50 | 51 => Reason::TryAgain,
         _ => Reason::Failed,
     };
-    let details = if document.details.is_empty() { String::new() } else { format!(" ({})", document.details) };
+    let details =
+        if document.details.is_empty() { String::new() } else { format!(" ({})", document.details) };
     Error::new(reason, format!("plugin {plugin}: {}{details}", document.msg))
 }
 
@@ -89,7 +90,8 @@ mod tests {
 
     #[test]
     fn addresses_and_errors_are_read() {
-        let result = CniResult::parse(json!({"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}]})).unwrap();
+        let result =
+            CniResult::parse(json!({"ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}]})).unwrap();
         assert_eq!(result.ips[0].address, "10.1.0.5".parse::<IpAddr>().unwrap());
         assert_eq!(result.ips[0].prefix, 16);
         assert!(CniResult::parse(json!({"ips": [{"address": "10.1.0.5"}]})).is_err());

@@ -53,8 +53,7 @@ pub fn service_ports<'a>(
         Duration::from_secs(seconds.unwrap_or(10_800))
     });
     let meta = &service.metadata;
-    let name =
-        format!("{}/{}", meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
+    let name = format!("{}/{}", meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
     let ports = spec.ports.iter().flatten().filter_map(|port| {
         let node_port = port.node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0);
         if addresses.is_empty() && node_port.is_none() {
@@ -84,7 +83,8 @@ fn protocol(text: Option<&str>) -> Option<Protocol> {
 
 fn addresses(service: &Service) -> Vec<IpAddr> {
     let spec = service.spec.as_ref();
-    let cluster = spec.and_then(|s| s.cluster_ips.clone().or_else(|| s.cluster_ip.clone().map(|ip| vec![ip])));
+    let cluster =
+        spec.and_then(|s| s.cluster_ips.clone().or_else(|| s.cluster_ip.clone().map(|ip| vec![ip])));
     let external = spec.and_then(|s| s.external_ips.clone());
     let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     let ingress = status.and_then(|l| l.ingress.as_ref()).into_iter().flatten().filter_map(|i| i.ip.clone());
@@ -121,10 +121,7 @@ fn is_ready(endpoint: &Endpoint) -> bool {
 }
 
 fn serves(endpoint: &Endpoint) -> bool {
-    endpoint
-        .conditions
-        .as_ref()
-        .is_some_and(|c| c.serving.unwrap_or(false) && c.terminating.unwrap_or(false))
+    endpoint.conditions.as_ref().is_some_and(|c| c.serving.unwrap_or(false) && c.terminating.unwrap_or(false))
 }
 
 #[cfg(test)]

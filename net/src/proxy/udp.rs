@@ -46,7 +46,12 @@ impl Serve {
         }
     }
 
-    async fn open(&self, socket: &Arc<UdpSocket>, flows: &Flows, client: SocketAddr) -> Option<Arc<UdpSocket>> {
+    async fn open(
+        &self,
+        socket: &Arc<UdpSocket>,
+        flows: &Flows,
+        client: SocketAddr,
+    ) -> Option<Arc<UdpSocket>> {
         if flows.lock().unwrap_or_else(PoisonError::into_inner).len() >= self.flows_max {
             return None;
         }
