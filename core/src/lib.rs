@@ -11,6 +11,7 @@
 //! assert_eq!(request.verb.as_str(), "get");
 //! ```
 
+pub mod api;
 pub mod clock;
 pub mod field;
 pub mod json;

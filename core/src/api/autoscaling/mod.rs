@@ -1,0 +1,3 @@
+//! The group `autoscaling`: only what the scale subresource needs.
+
+pub mod scale;

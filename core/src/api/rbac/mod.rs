@@ -1,0 +1,8 @@
+//! The group `rbac.authorization.k8s.io`.
+
+mod binding;
+pub mod cluster_role;
+pub mod cluster_role_binding;
+pub mod role;
+pub mod role_binding;
+mod rules;
