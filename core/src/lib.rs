@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod declare;
 pub mod field;
 pub mod json;
 pub mod jsonpath;
@@ -32,8 +33,10 @@ pub mod streams;
 pub use clock::{Clock, Entropy, ManualClock, SharedClock, SystemClock};
 pub use field::{ErrorList, FieldError, FieldPath};
 pub use jsonpath::JsonPath;
+pub use k8s_openapi;
 pub use k8s_openapi::api::authentication::v1::UserInfo;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use kubewright_derive::Resource;
 pub use object::{ApiObject, Header, WatchEvent, WatchEventType};
 pub use quantity::Quantity;
 pub use registry::Registry;
@@ -43,5 +46,6 @@ pub use request::{
 };
 pub use resource::{Described, KindDescriptor, Resource, Scope, Strategy};
 pub use schema::Schema;
+pub use schemars;
 pub use selector::{FieldSelector, Selector};
 pub use status::{ApiError, Reason};

@@ -67,6 +67,11 @@ impl<K> Resource for K where
 pub trait Described: Resource {
     /// How the server runs this kind.
     fn descriptor() -> KindDescriptor;
+
+    /// The CustomResourceDefinition that declares this kind to any Kubernetes.
+    fn crd() -> Value {
+        crate::declare::custom_resource_definition(&Self::descriptor())
+    }
 }
 
 /// Where the objects of a kind live.

@@ -5,13 +5,14 @@ mod strategic;
 pub use strategic::strategic_merge;
 
 use crate::{ApiError, Reason};
+use json_patch::PatchOperation;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde_json::{Map, Value};
 
 /// How many operations a JSON patch may have, as upstream.
 pub const OPERATIONS_MAX: usize = 10_000;
-/// How many bytes of JSON a patch may make of an object, so that repeated copies cannot fill memory.
-const RESULT_NODES_MAX: usize = 3_000_000;
+/// How many values a patched object may have, so that copies of copies cannot fill memory.
+const RESULT_NODES_MAX: usize = 1_000_000;
 
 /// Applies a JSON patch. On an error the object is as before.
 ///
@@ -25,30 +26,46 @@ pub fn json_patch(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
     }
     let patch: json_patch::Patch = serde::Deserialize::deserialize(patch)
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
-    let copies = patch.0.iter().filter(|op| matches!(op, json_patch::PatchOperation::Copy(_))).count();
-    if copies > 0 {
-        check_copies(object, &patch, copies)?;
+    if patch.0.iter().any(may_deepen) {
+        try_by_steps(object, &patch)?;
     }
     json_patch::patch(object, &patch).map_err(|e| rejected(&e.to_string()))
 }
 
-/// Each copy can at most double the document; beyond a bound it is run step by step under watch.
-fn check_copies(object: &Value, patch: &json_patch::Patch, copies: usize) -> Result<(), ApiError> {
-    let size = nodes(object) + patch.0.len();
-    let doublings = u32::try_from(copies).unwrap_or(u32::MAX);
-    if size.checked_mul(2_usize.saturating_pow(doublings)).is_some_and(|n| n <= RESULT_NODES_MAX) {
-        return Ok(());
+/// Whether an operation can make a document deeper or larger than what parsing allows.
+fn may_deepen(operation: &PatchOperation) -> bool {
+    let deep = |path: &str, value: &Value| path.matches('/').count() + depth(value) > crate::json::DEPTH_MAX;
+    match operation {
+        PatchOperation::Copy(_) | PatchOperation::Move(_) => true,
+        PatchOperation::Add(op) => deep(op.path.as_str(), &op.value),
+        PatchOperation::Replace(op) => deep(op.path.as_str(), &op.value),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => false,
     }
+}
+
+/// Runs the operations one by one on a copy and looks at what comes out: copies of copies grow without bound, and every later pass over
+/// the document recurses.
+fn try_by_steps(object: &Value, patch: &json_patch::Patch) -> Result<(), ApiError> {
     let mut trial = object.clone();
     for operation in &patch.0 {
         json_patch::patch(&mut trial, std::slice::from_ref(operation))
             .map_err(|e| rejected(&e.to_string()))?;
-        if matches!(operation, json_patch::PatchOperation::Copy(_)) && nodes(&trial) > RESULT_NODES_MAX {
+        if may_deepen(operation)
+            && (depth(&trial) > crate::json::DEPTH_MAX || nodes(&trial) > RESULT_NODES_MAX)
+        {
             let why = "the result of the JSON patch is too large";
             return Err(ApiError::new(Reason::RequestEntityTooLarge, why));
         }
     }
     Ok(())
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn nodes(value: &Value) -> usize {
@@ -125,7 +142,9 @@ mod tests {
         check(json!({"op": "add"}), Err(400));
         check(json!([{"op": "add", "path": "a", "value": 3}]), Err(400));
         check(Value::Array(vec![json!({"op": "remove", "path": "/a"}); OPERATIONS_MAX + 1]), Err(413));
-        let bomb = vec![json!({"op": "copy", "from": "/a", "path": "/a/x"}); 60];
+        let deep = vec![json!({"op": "copy", "from": "/a", "path": "/a/x"}); 500];
+        check(Value::Array(deep), Err(413));
+        let bomb = vec![json!({"op": "copy", "from": "/l", "path": "/l/-"}); 60];
         check(Value::Array(bomb), Err(413));
     }
 

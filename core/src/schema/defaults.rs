@@ -19,7 +19,9 @@ fn apply_struct(s: &Struct, map: &mut Map<String, Value>) {
         match (map.get_mut(&**name), &node.default) {
             (Some(value), _) => fill(node, value),
             (None, Some(default)) => {
-                map.insert(name.to_string(), (**default).clone());
+                let mut value = (**default).clone();
+                apply(node, &mut value);
+                map.insert(name.to_string(), value);
             }
             (None, None) => {}
         }
@@ -35,7 +37,10 @@ fn apply_struct(s: &Struct, map: &mut Map<String, Value>) {
 
 fn fill(node: &Node, value: &mut Value) {
     match &node.default {
-        Some(default) if value.is_null() && !node.nullable => *value = (**default).clone(),
+        Some(default) if value.is_null() && !node.nullable => {
+            *value = (**default).clone();
+            apply(node, value);
+        }
         _ if node.has_defaults => apply(node, value),
         _ => {}
     }

@@ -21,6 +21,9 @@ pub use node::{ListType, MergeFacts, Node};
 pub use publish::PublishedSchema;
 pub use types::TypeMismatch;
 
+#[cfg(test)]
+mod tests;
+
 use crate::field::ErrorList;
 use node::Type;
 use path::Path;
@@ -124,6 +127,14 @@ impl Schema {
     pub fn from_openapi(document: &Value) -> Result<Schema, ErrorList> {
         let root = structural::compile_root(document)?;
         Ok(Schema { root, source: Source::Custom { document: document.clone() } })
+    }
+
+    /// The document that a custom or host kind's schema was compiled from.
+    pub fn document(&self) -> Option<&Value> {
+        match &self.source {
+            Source::Host { document } | Source::Custom { document } => Some(document),
+            Source::Facts { .. } | Source::Open => None,
+        }
     }
 
     /// The top of the tree.
