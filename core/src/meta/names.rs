@@ -199,14 +199,9 @@ pub fn validate_annotation_key(text: &str) -> Vec<String> {
     validate_qualified_name(&text.to_lowercase())
 }
 
-/// What keeps a text from being a finalizer's name.
+/// What keeps a text from being a finalizer's name. One without a domain is allowed, as upstream allows it with a warning.
 pub fn validate_finalizer_name(text: &str) -> Vec<String> {
-    const STANDARD: &[&str] = &["kubernetes", "foregroundDeletion", "orphan"];
-    let mut errors = validate_qualified_name(text);
-    if !text.contains('/') && !STANDARD.contains(&text) {
-        errors.push("name is neither a standard finalizer name nor is it fully qualified".to_owned());
-    }
-    errors
+    validate_qualified_name(text)
 }
 
 #[cfg(test)]
@@ -254,7 +249,9 @@ mod tests {
         assert!(validate_qualified_name("a/b/c")[0].starts_with("a qualified name must consist"));
         assert_eq!(validate_label_value(&"a".repeat(64)), ["must be no more than 63 bytes"]);
         assert!(validate_annotation_key("Example.COM/x").is_empty());
-        assert!(!validate_finalizer_name("cleanup").is_empty());
+        assert!(
+            validate_finalizer_name("cleanup").is_empty() && !validate_finalizer_name("a/b/c").is_empty()
+        );
         assert!(validate_finalizer_name("example.com/cleanup").is_empty());
     }
 }

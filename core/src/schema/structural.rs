@@ -23,7 +23,12 @@ pub(crate) fn compile_root(document: &Value) -> Result<Node, ErrorList> {
     let root = FieldPath::root();
     let mut node = compile(document, &root, Level::Root, 0, &mut errors);
     check_metadata(document, &root, &mut errors);
+    if document.get("additionalProperties").is_some() {
+        errors
+            .push(FieldError::forbidden(&root.child("additionalProperties"), "must not be used at the root"));
+    }
     add_resource_fields(&mut node);
+    errors.sort_by_key(ToString::to_string);
     if errors.is_empty() { Ok(node) } else { Err(errors) }
 }
 
@@ -225,13 +230,27 @@ fn check_extensions(map: &Map<String, Value>, at: &FieldPath, errors: &mut Error
         errors.push(FieldError::invalid(&at, false, "must be true or undefined"));
     }
     if map.get("x-kubernetes-embedded-resource").and_then(Value::as_bool) == Some(true) {
-        if ty != "object" {
-            let detail = "must be object if x-kubernetes-embedded-resource is true";
-            errors.push(FieldError::invalid(&at.child("type"), ty, detail));
+        let detail = "must be object if x-kubernetes-embedded-resource is true";
+        match ty {
+            "object" => {}
+            "" => errors.push(FieldError::required(&at.child("type"), detail)),
+            _ => errors.push(FieldError::invalid(&at.child("type"), ty, detail)),
+        }
+        if map.contains_key("additionalProperties") {
+            let detail = "must not be used if x-kubernetes-embedded-resource is set";
+            errors.push(FieldError::forbidden(&at.child("additionalProperties"), detail));
         }
         if preserve != Some(true) && !map.contains_key("properties") {
             let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
             errors.push(FieldError::required(&at.child("properties"), detail));
+        }
+    }
+    if map.get("x-kubernetes-int-or-string").and_then(Value::as_bool) == Some(true) {
+        for name in ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"] {
+            if map.get(name).and_then(Value::as_bool) == Some(true) {
+                let detail = "must be false if x-kubernetes-int-or-string is true";
+                errors.push(FieldError::invalid(&at.child(name), true, detail));
+            }
         }
     }
     check_list_extensions(map, ty, at, errors);
@@ -330,7 +349,9 @@ fn compile_rules(
         all_of: branches(map, "allOf", at, depth, errors),
         any_of: branches(map, "anyOf", at, depth, errors),
         one_of: branches(map, "oneOf", at, depth, errors),
-        not: map.get("not").map(|schema| Box::new(branch(schema, &at.child("not"), depth + 1, errors))),
+        not: map
+            .get("not")
+            .map(|schema| Box::new(branch(schema, &at.child("not"), depth + 1, false, errors))),
         expressions: list("x-kubernetes-validations").unwrap_or_default(),
     })
 }
@@ -362,25 +383,29 @@ fn branches(
 ) -> Vec<Branch> {
     let list = map.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let at = at.child(name);
-    list.iter().enumerate().map(|(i, schema)| branch(schema, &at.index(i), depth + 1, errors)).collect()
+    let typed = name == "anyOf" && is_int_or_string(list);
+    list.iter()
+        .enumerate()
+        .map(|(i, schema)| branch(schema, &at.index(i), depth + 1, typed, errors))
+        .collect()
 }
 
-fn branch(schema: &Value, at: &FieldPath, depth: usize, errors: &mut ErrorList) -> Branch {
+fn branch(schema: &Value, at: &FieldPath, depth: usize, typed: bool, errors: &mut ErrorList) -> Branch {
     let Some(map) = schema.as_object().filter(|_| depth <= DEPTH_MAX) else {
         errors.push(FieldError::invalid(at, schema.clone(), "must be a schema"));
         return Branch::default();
     };
-    forbid_in_branch(map, at, errors);
+    forbid_in_branch(map, at, typed, errors);
     let below = |name: &str, errors: &mut ErrorList| {
         map.get(name)
             .filter(|v| v.is_object())
-            .map(|v| Box::new(branch(v, &at.child(name), depth + 1, errors)))
+            .map(|v| Box::new(branch(v, &at.child(name), depth + 1, false, errors)))
     };
     let (items, additional) = (below("items", errors), below("additionalProperties", errors));
     let mut fields = Vec::new();
     for (name, schema) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let at = at.child("properties").key(name);
-        fields.push((name.as_str().into(), branch(schema, &at, depth + 1, errors)));
+        fields.push((name.as_str().into(), branch(schema, &at, depth + 1, false, errors)));
     }
     Branch {
         json_type: map.get("type").and_then(Value::as_str).map(Box::from),
@@ -393,22 +418,49 @@ fn branch(schema: &Value, at: &FieldPath, depth: usize, errors: &mut ErrorList) 
 }
 
 /// What only the structural part of a schema may say.
-fn forbid_in_branch(map: &Map<String, Value>, at: &FieldPath, errors: &mut ErrorList) {
-    for name in ["title", "description", "default", "nullable", "additionalProperties"] {
-        if map.get(name).is_some_and(|v| !matches!(v, Value::Null | Value::Bool(false))) {
-            errors.push(FieldError::forbidden(&at.child(name), "must be empty to be structural"));
+fn forbid_in_branch(map: &Map<String, Value>, at: &FieldPath, typed: bool, errors: &mut ErrorList) {
+    const FORBIDDEN: &[(&str, &str)] = &[
+        ("additionalProperties", "undefined"),
+        ("default", "undefined"),
+        ("description", "empty"),
+        ("externalDocs", "undefined"),
+        ("nullable", "false"),
+        ("title", "empty"),
+        ("x-kubernetes-embedded-resource", "false"),
+        ("x-kubernetes-int-or-string", "false"),
+        ("x-kubernetes-list-map-keys", "empty"),
+        ("x-kubernetes-list-type", "undefined"),
+        ("x-kubernetes-map-type", "undefined"),
+        ("x-kubernetes-preserve-unknown-fields", "false"),
+        ("x-kubernetes-validations", "empty"),
+    ];
+    for (name, what) in FORBIDDEN {
+        if map.get(*name).is_some_and(|v| !is_zero(v)) {
+            errors.push(FieldError::forbidden(&at.child(name), &format!("must be {what} to be structural")));
         }
     }
-    for name in [
-        "x-kubernetes-preserve-unknown-fields",
-        "x-kubernetes-embedded-resource",
-        "x-kubernetes-int-or-string",
-        "x-kubernetes-list-type",
-        "x-kubernetes-list-map-keys",
-        "x-kubernetes-map-type",
-    ] {
-        if map.get(name).is_some_and(|v| !matches!(v, Value::Null | Value::Bool(false))) {
-            errors.push(FieldError::forbidden(&at.child(name), "must be false to be structural"));
-        }
+    if !typed && map.get("type").is_some_and(|v| !is_zero(v)) {
+        errors.push(FieldError::forbidden(&at.child("type"), "must be empty to be structural"));
     }
+    if map.get("properties").and_then(|p| p.get("metadata")).is_some() {
+        let at = at.child("properties").key("metadata");
+        errors.push(FieldError::forbidden(&at, "must not be specified in a nested context"));
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+/// `anyOf: [{type: integer}, {type: string}]`, the one place where alternatives may state types.
+fn is_int_or_string(list: &[Value]) -> bool {
+    let only = |v: &Value, ty: &str| {
+        v.as_object().is_some_and(|m| m.len() == 1 && m.get("type").and_then(Value::as_str) == Some(ty))
+    };
+    matches!(list, [a, b] if only(a, "integer") && only(b, "string"))
 }

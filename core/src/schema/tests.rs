@@ -240,7 +240,7 @@ fn schemas_that_are_not_structural_are_refused() {
     );
     check(
         json!({"type": "string", "anyOf": [{"default": "x"}]}),
-        "properties[spec].anyOf[0].default: Forbidden: must be empty to be structural",
+        "properties[spec].anyOf[0].default: Forbidden: must be undefined to be structural",
     );
     check(
         json!({"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "map"}),

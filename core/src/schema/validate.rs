@@ -158,10 +158,8 @@ fn check_number(rules: &Rules, n: &Number, value: &Value, at: &Path<'_>, errors:
             errors.push(invalid(value, at, &format!("should be less than{or_equal} {max}")));
         }
     }
-    if let Some(step) = &rules.multiple_of {
-        if !is_multiple(n, step) {
-            errors.push(invalid(value, at, &format!("should be a multiple of {step}")));
-        }
+    if let Some(step) = rules.multiple_of.as_ref().filter(|step| !is_multiple(n, step)) {
+        errors.push(invalid(value, at, &format!("should be a multiple of {step}")));
     }
     let format = rules.format.as_deref();
     if format == Some("int32") && n.as_i64().is_none_or(|i| i32::try_from(i).is_err()) {
