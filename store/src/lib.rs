@@ -7,6 +7,8 @@ pub mod conformance;
 #[cfg(any(feature = "redb", feature = "sled"))]
 mod embedded;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod memory;
 mod mvcc;
 mod port;
@@ -16,6 +18,8 @@ mod redb;
 mod sled;
 
 pub use error::{Error, Reason};
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
 pub use memory::MemoryStore;
 pub use mvcc::Limits;
 pub use port::{
