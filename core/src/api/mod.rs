@@ -3,6 +3,7 @@
 //! A file gives its kind's descriptor: names, columns, selectable fields, and a strategy with upstream's defaults,
 //! validation and update rules. A new kind is one file, its `mod` line and one line in [`builtin`]'s list.
 
+pub mod apiextensions;
 pub mod apps;
 pub mod autoscaling;
 pub mod coordination;
@@ -30,6 +31,7 @@ pub struct BuiltinOptions {
 /// The descriptors of all built-in kinds.
 pub fn builtin(options: &BuiltinOptions) -> Vec<KindDescriptor> {
     const KINDS: &[fn(&BuiltinOptions) -> KindDescriptor] = &[
+        apiextensions::custom_resource_definition::descriptor,
         apps::controller_revision::descriptor,
         apps::deployment::descriptor,
         apps::replica_set::descriptor,
