@@ -1,5 +1,42 @@
 //! The Kubernetes API server as a tower service.
+//!
+//! It answers [`kubewright_core::ApiRequest`]s for every kind of its registry on one path: decode, default, admit, validate, commit;
+//! reads and watches come from a cache of encoded objects. It knows no socket and no user database: HTTP, authentication and
+//! authorization are layers around it.
+//!
+//! ```
+//! use kubewright_server::ApiServer;
+//! use kubewright_store::MemoryStore;
+//! use std::sync::Arc;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let server = ApiServer::builder(Arc::new(MemoryStore::new())).build().await?;
+//! server.shutdown().await;
+//! # Ok::<(), kubewright_core::ApiError>(())
+//! # }).unwrap();
+//! ```
 
+pub mod admission;
 pub mod auth;
+mod builder;
+mod cache;
+mod continuation;
+mod encode;
+mod errors;
+mod handlers;
 pub mod http;
+mod keys;
+mod kinds;
+mod pipeline;
+pub mod ports;
+mod present;
+mod revision;
+mod selection;
+mod server;
+mod subresources;
 pub mod tls;
+mod watch;
+
+pub use builder::ApiServerBuilder;
+pub use ports::{NodeConnections, TokenIssuer, VirtualDescriptor, VirtualResource};
+pub use server::{ApiServer, Reader};

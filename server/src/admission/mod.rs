@@ -1,0 +1,78 @@
+//! Admission: what looks at a write after its kind's own defaults and before (or after) its validation, and may change or refuse it.
+
+use crate::server::Reader;
+use futures::future::BoxFuture;
+use kubewright_core::{ApiError, GroupVersionResource, KindDescriptor, UserInfo};
+use serde_json::Value;
+
+/// What a write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A changed object.
+    Update,
+    /// A deletion.
+    Delete,
+    /// A call of a subresource that writes no object of its own (`exec`, `attach`, `portforward`).
+    Connect,
+}
+
+/// One write under admission.
+#[derive(Debug)]
+pub struct AdmissionRequest<'a> {
+    /// What happens.
+    pub operation: Operation,
+    /// The resource.
+    pub resource: GroupVersionResource,
+    /// How the server runs it.
+    pub kind: &'a KindDescriptor,
+    /// The namespace, empty for a cluster-scoped object.
+    pub namespace: &'a str,
+    /// The name, empty while it is yet to be generated.
+    pub name: &'a str,
+    /// The subresource written through.
+    pub subresource: Option<&'a str>,
+    /// Who writes.
+    pub user: &'a UserInfo,
+    /// The state before; none for a create.
+    pub old: Option<&'a Value>,
+    /// Nothing will be kept.
+    pub dry_run: bool,
+    /// Reads of other objects.
+    pub reader: &'a Reader,
+}
+
+/// An admission plugin.
+///
+/// The server calls [`Admission::mutate`] of every plugin in order, then the kind's own validation, then [`Admission::validate`] of every one.
+pub trait Admission: Send + Sync + 'static {
+    /// Its name, as error messages and documentation know it.
+    fn name(&self) -> &'static str;
+
+    /// Changes or refuses the object that is about to be written (a deletion has none and is refused here or in `validate`).
+    ///
+    /// # Errors
+    /// The refusal, usually 403.
+    fn mutate<'a>(
+        &'a self,
+        request: &'a AdmissionRequest<'a>,
+        object: Option<&'a mut Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        let _ = (request, object);
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Refuses the object as it will be written.
+    ///
+    /// # Errors
+    /// The refusal, usually 403.
+    fn validate<'a>(
+        &'a self,
+        request: &'a AdmissionRequest<'a>,
+        object: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        let _ = (request, object);
+        Box::pin(async { Ok(()) })
+    }
+}

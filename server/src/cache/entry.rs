@@ -1,0 +1,89 @@
+//! One version of one object in the cache, in every shape that it is served in.
+
+use crate::encode;
+use crate::kinds::Served;
+use kubewright_core::resource::{FieldValue, SelectableField};
+use kubewright_core::{ApiError, ApiObject};
+use parking_lot::Mutex;
+use serde_json::Value;
+use smol_str::SmolStr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// An object in one shape, with the texts of that shape's selectable fields in the order of the descriptor.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) object: Arc<ApiObject>,
+    pub(crate) fields: Box<[SmolStr]>,
+}
+
+/// One version of one object.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// As the storage version.
+    pub(crate) shape: Shape,
+    /// In other served versions, by `apiVersion`; filled when somebody asks.
+    views: Mutex<Vec<(String, Arc<Shape>)>>,
+}
+
+/// A shape that is either the entry's own or a converted one.
+pub(crate) enum ShapeRef<'a> {
+    Own(&'a Shape),
+    Converted(Arc<Shape>),
+}
+
+impl Deref for ShapeRef<'_> {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        match self {
+            ShapeRef::Own(shape) => shape,
+            ShapeRef::Converted(shape) => shape,
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(object: ApiObject, fields: Box<[SmolStr]>) -> Self {
+        Entry { shape: Shape { object: Arc::new(object), fields }, views: Mutex::new(Vec::new()) }
+    }
+
+    /// The same object under another resource version.
+    pub(crate) fn restamped(&self, revision: u64) -> Result<Entry, ApiError> {
+        let object = &self.shape.object;
+        let bytes = encode::restamped(object.bytes(), revision)?;
+        let object = ApiObject::from_parts(bytes, object.header().clone(), revision);
+        Ok(Entry::new(object, self.shape.fields.clone()))
+    }
+
+    /// The object as a kind serves it; a conversion is done once for all who ask.
+    pub(crate) fn shape(&self, kind: &Served) -> Result<ShapeRef<'_>, ApiError> {
+        let Some(view) = &kind.descriptor.stored_as else { return Ok(ShapeRef::Own(&self.shape)) };
+        let key = kind.descriptor.api_version();
+        if let Some((_, shape)) = self.views.lock().iter().find(|(k, _)| *k == key) {
+            return Ok(ShapeRef::Converted(shape.clone()));
+        }
+        let mut value = self.shape.object.value()?;
+        (view.from_stored)(&mut value);
+        let fields = field_texts(&kind.descriptor.selectable_fields, &value);
+        let object = Arc::new(encode::object(&value, self.shape.object.resource_version())?);
+        let shape = Arc::new(Shape { object, fields });
+        self.views.lock().push((key, shape.clone()));
+        Ok(ShapeRef::Converted(shape))
+    }
+}
+
+/// The texts of an object's selectable fields.
+pub(crate) fn field_texts(fields: &[SelectableField], object: &Value) -> Box<[SmolStr]> {
+    fields
+        .iter()
+        .map(|field| match &field.value {
+            FieldValue::Computed(text) => SmolStr::new(text(object)),
+            FieldValue::Path(path) => match path.first(object) {
+                None | Some(Value::Null) => SmolStr::default(),
+                Some(Value::String(text)) => SmolStr::new(text),
+                Some(other) => SmolStr::new(other.to_string()),
+            },
+        })
+        .collect()
+}

@@ -1,0 +1,93 @@
+//! What the server does for each verb.
+
+mod create;
+mod delete;
+pub(crate) mod list;
+pub(crate) mod patch;
+pub(crate) mod read;
+pub(crate) mod update;
+
+use crate::kinds::Served;
+use crate::server::{Shared, method_not_allowed};
+use jiff::Timestamp;
+use kubewright_core::{
+    ApiError, ApiRequest, ApiResponse, Options, Representation, RequestBody, Target, UserInfo, Verb,
+};
+use std::sync::Arc;
+
+/// One request for a stored resource.
+pub(crate) struct Call {
+    pub(crate) server: Arc<Shared>,
+    pub(crate) kind: Arc<Served>,
+    pub(crate) verb: Verb,
+    /// Empty for a cluster-scoped kind, and for all namespaces.
+    pub(crate) namespace: String,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
+    pub(crate) options: Options,
+    pub(crate) user: UserInfo,
+    pub(crate) representation: Representation,
+    pub(crate) include_object: Option<String>,
+    pub(crate) body: RequestBody,
+    /// The time of the request.
+    pub(crate) now: Timestamp,
+}
+
+impl Call {
+    pub(crate) fn new(server: Arc<Shared>, kind: Arc<Served>, request: ApiRequest) -> Result<Self, ApiError> {
+        let Target::Resource { namespace, name, subresource, .. } = request.target else {
+            return Err(ApiError::no_such_path());
+        };
+        let namespace = namespace.filter(|n| !n.is_empty());
+        if namespace.is_some() && !kind.descriptor.namespaced() {
+            return Err(ApiError::no_such_path());
+        }
+        let across = matches!(request.verb, Verb::List | Verb::Watch);
+        if kind.descriptor.namespaced() && namespace.is_none() && !across {
+            return Err(method_not_allowed());
+        }
+        let now = server.clock.now();
+        Ok(Call {
+            server,
+            kind,
+            verb: request.verb,
+            namespace: namespace.unwrap_or_default(),
+            name: name.filter(|n| !n.is_empty()),
+            subresource: subresource.filter(|s| !s.is_empty()),
+            options: request.options,
+            user: request.user,
+            representation: request.representation,
+            include_object: request.include_object,
+            body: request.body,
+            now,
+        })
+    }
+
+    /// The name in the path.
+    pub(crate) fn name(&self) -> Result<&str, ApiError> {
+        self.name.as_deref().ok_or_else(method_not_allowed)
+    }
+
+    /// 404 for the object named.
+    pub(crate) fn not_found(&self) -> ApiError {
+        self.kind.not_found(self.name.as_deref().unwrap_or(""))
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn handle(call: Call) -> Result<ApiResponse, ApiError> {
+    if let Some(subresource) = call.subresource.clone() {
+        return crate::subresources::handle(call, &subresource).await;
+    }
+    match (call.verb, call.name.is_some()) {
+        (Verb::Get, true) => read::get(call).await,
+        (Verb::List, false) | (Verb::Get, false) => list::list(call).await,
+        (Verb::Watch, _) => crate::watch::watch(call).await,
+        (Verb::Create, false) => create::create(call).await,
+        (Verb::Update, true) => update::replace(call).await,
+        (Verb::Patch, true) => patch::patch(call, None).await,
+        (Verb::Delete, true) => delete::delete(call).await,
+        (Verb::DeleteCollection, false) | (Verb::Delete, false) => delete::delete_collection(call).await,
+        _ => Err(method_not_allowed()),
+    }
+}

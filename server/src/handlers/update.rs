@@ -1,0 +1,180 @@
+//! Updates: a replacement or a patch on the present state, compared and committed, again where another write came between.
+
+use super::{Call, create, delete, read};
+use crate::admission::Operation;
+use crate::cache::Entry;
+use crate::pipeline::{self, Outcome};
+use crate::present;
+use kubewright_core::meta::{self, UpdateContext};
+use kubewright_core::resource::{Origin, WriteContext};
+use kubewright_core::{ApiError, ApiObject, ApiResponse, KindDescriptor};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// How often a write that names no version is tried against other writers.
+const TRIES: usize = 20;
+
+/// Gives the wanted object for the present one.
+pub(crate) type Change<'a> = &'a (dyn Fn(&Value) -> Result<Changed, ApiError> + Sync);
+
+/// A wanted object with what there is to say about its fields.
+pub(crate) struct Changed {
+    pub(crate) object: Value,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// `PUT` of an object.
+pub(super) async fn replace(call: Call) -> Result<ApiResponse, ApiError> {
+    let how = pipeline::strictness(&call)?;
+    let (mut object, repeated) = pipeline::document(&call.body)?;
+    let warnings = pipeline::object(&call.kind.descriptor, &mut object, &repeated, how)?;
+    check_named(&call, &object)?;
+    let change = |_: &Value| Ok(Changed { object: object.clone(), warnings: warnings.clone() });
+    match write(&call, None, &change).await {
+        Err(e) if e.is_not_found() && creates_on_update(&call, &object) => {
+            let mut warnings = warnings.clone();
+            let created = create::new_object(&call, object, &mut warnings).await?;
+            let mut response = present::object(&call, 201, created)?;
+            response.warnings = warnings;
+            Ok(response)
+        }
+        other => other,
+    }
+}
+
+/// The kinds that upstream creates by `PUT`.
+fn creates_on_update(call: &Call, object: &Value) -> bool {
+    let fresh = meta::resource_version(object).is_empty() && meta::uid(object).is_empty();
+    let kind = &call.kind.descriptor;
+    fresh
+        && kind.origin == Origin::BuiltIn
+        && matches!(
+            (kind.group.as_str(), kind.plural.as_str()),
+            ("", "endpoints" | "events" | "services" | "limitranges")
+                | ("coordination.k8s.io", "leases")
+                | ("rbac.authorization.k8s.io", _)
+        )
+}
+
+/// The name in the body must be that of the path.
+pub(crate) fn check_named(call: &Call, object: &Value) -> Result<(), ApiError> {
+    let (wanted, has) = (call.name()?, meta::name(object));
+    if has.is_empty() {
+        return Err(ApiError::bad_request("name must be provided"));
+    }
+    if has != wanted {
+        let why = format!("the name of the object ({has}) does not match the name on the URL ({wanted})");
+        return Err(ApiError::bad_request(why));
+    }
+    let namespace = meta::namespace(object);
+    if !namespace.is_empty() && namespace != call.namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(ApiError::bad_request(why));
+    }
+    Ok(())
+}
+
+/// Changes the object named in the path, through a subresource or not, and answers with it.
+pub(crate) async fn write(
+    call: &Call,
+    subresource: Option<&str>,
+    change: Change<'_>,
+) -> Result<ApiResponse, ApiError> {
+    let mut warnings = Vec::new();
+    let object = apply(call, subresource, change, &mut warnings).await?;
+    let mut response = present::object(call, 200, object)?;
+    response.warnings = warnings;
+    Ok(response)
+}
+
+/// Changes the object named in the path.
+///
+/// # Errors
+/// 404, 409 where the change names a version that is not the present one, 422.
+pub(crate) async fn apply(
+    call: &Call,
+    subresource: Option<&str>,
+    change: Change<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Arc<ApiObject>, ApiError> {
+    let name = call.name()?;
+    for _ in 0..TRIES {
+        let entry = read::current(call, name).await?;
+        let shape = entry.shape(&call.kind)?;
+        let old = shape.object.value()?;
+        let changed = change(&old)?;
+        let unconditional = matches!(meta::resource_version(&changed.object), "" | "0")
+            || call.verb == kubewright_core::Verb::Patch;
+        warnings.clone_from(&changed.warnings);
+        match attempt(call, subresource, &entry, &old, changed.object, warnings).await? {
+            Some(object) => return Ok(object),
+            None if unconditional => {}
+            None => break,
+        }
+    }
+    Err(ApiError::stale(call.kind.group(), call.kind.plural(), name))
+}
+
+/// One try; `None` where another write came between.
+async fn attempt(
+    call: &Call,
+    subresource: Option<&str>,
+    entry: &Arc<Entry>,
+    old: &Value,
+    mut object: Value,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Arc<ApiObject>>, ApiError> {
+    let kind = &call.kind.descriptor;
+    let cx = WriteContext { subresource, now: call.now };
+    let resource = kind.resource();
+    let update = UpdateContext { resource: &resource, generation: kind.generation };
+    pipeline::default(kind, &mut object);
+    carry_status(kind, subresource, &mut object, old);
+    let request = pipeline::admission_request(call, Operation::Update, meta::name(old), Some(old));
+    pipeline::admit(call, &request, Some(&mut object)).await?;
+    kind.strategy.prepare_for_update(&mut object, old, cx);
+    meta::prepare_update(&mut object, old, &update)?;
+    pipeline::validate_update(kind, &object, old, cx)?;
+    pipeline::admit_validate(call, &request, Some(&object)).await?;
+    warnings.extend(kind.strategy.warnings(&object));
+    if object == *old {
+        return Ok(Some(entry.shape(&call.kind)?.object.clone()));
+    }
+    let expected = entry.shape.object.resource_version();
+    if delete::is_finished(kind, &object) {
+        return delete::remove(call, entry, &object).await;
+    }
+    match pipeline::commit(call, &object, expected, Vec::new()).await? {
+        Outcome::Done(object) => Ok(Some(object)),
+        Outcome::Beaten => Ok(None),
+        Outcome::Claimed(_) => Err(ApiError::internal("a claim was refused that was not made")),
+    }
+}
+
+/// Keeps the status out of main-resource writes, and everything but the status out of status writes.
+fn carry_status(kind: &KindDescriptor, subresource: Option<&str>, object: &mut Value, old: &Value) {
+    if subresource == Some("status") {
+        let mut kept = old.clone();
+        put(&mut kept, "status", object.get("status"));
+        let metadata = object.get("metadata").cloned().unwrap_or_default();
+        let settable: &[&str] = match kind.origin {
+            Origin::BuiltIn => &["labels", "annotations", "finalizers"],
+            Origin::Custom => &[],
+        };
+        for field in ["resourceVersion", "uid"].iter().chain(settable) {
+            put(&mut kept["metadata"], field, metadata.get(*field));
+        }
+        *object = kept;
+    } else if kind.status && subresource.is_none() {
+        put(object, "status", old.get("status"));
+    }
+}
+
+/// Sets a field, or takes it out.
+pub(crate) fn put(object: &mut Value, field: &str, value: Option<&Value>) {
+    let Some(map) = object.as_object_mut() else { return };
+    match value {
+        Some(value) => map.insert(field.to_owned(), value.clone()),
+        None => map.remove(field),
+    };
+}

@@ -1,0 +1,9 @@
+//! The one way of every write: decode, check, default, admit, validate, commit.
+
+mod commit;
+mod decode;
+mod rules;
+
+pub(crate) use commit::{Claim, Outcome, commit};
+pub(crate) use decode::{check_size, document, object, strictness};
+pub(crate) use rules::{admission_request, admit, admit_validate, default, validate_create, validate_update};

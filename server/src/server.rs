@@ -1,0 +1,227 @@
+//! The API server as a tower service: which handler answers which request.
+
+use crate::admission::Admission;
+use crate::builder::ApiServerBuilder;
+use crate::cache::{Feeder, Listener, ObjectCache};
+use crate::handlers::{self, Call};
+use crate::kinds::KindTable;
+use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
+use arc_swap::ArcSwapOption;
+use futures::future::BoxFuture;
+use kubewright_core::{
+    ApiError, ApiObject, ApiRequest, ApiResponse, Entropy, GroupVersionResource, Reason, SharedClock, Target,
+};
+use kubewright_store::Store;
+use rustc_hash::FxHashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+/// The API server. Cloning shares it; when the last clone is dropped its tasks end.
+///
+/// It authorizes nothing by itself: that is a layer around it, below authentication.
+#[derive(Clone)]
+pub struct ApiServer {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<ObjectCache>,
+    pub(crate) kinds: Arc<KindTable>,
+    pub(crate) clock: SharedClock,
+    pub(crate) entropy: Arc<Entropy>,
+    pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) virtuals: FxHashMap<GroupVersionResource, Arc<dyn VirtualResource>>,
+    pub(crate) nodes: NodeConnections,
+    pub(crate) tokens: ArcSwapOption<Arc<dyn TokenIssuer>>,
+    pub(crate) reader: Reader,
+    /// Writes under way, waited for by a shutdown.
+    pub(crate) writes: TaskTracker,
+    /// Ends watches and the feeder.
+    pub(crate) cancel: CancellationToken,
+    _ends_with_the_server: DropGuard,
+}
+
+impl ApiServer {
+    /// Begins to compose a server over a store.
+    pub fn builder(store: Arc<dyn Store>) -> ApiServerBuilder {
+        ApiServerBuilder::new(store)
+    }
+
+    pub(crate) async fn start(builder: ApiServerBuilder) -> Result<ApiServer, ApiError> {
+        if !builder.clashes.is_empty() {
+            let clashes = builder.clashes.join(", ");
+            return Err(ApiError::internal(format!("kinds were added twice: {clashes}")));
+        }
+        let cache = Arc::new(ObjectCache::new(builder.store.clone(), builder.window_events_max));
+        let kinds = Arc::new(KindTable::new(builder.registry, cache.clone())?);
+        let cancel = CancellationToken::new();
+        let listeners: Vec<Arc<dyn Listener>> = Vec::new();
+        let feeder = Feeder { cache: cache.clone(), listeners, cancel: cancel.clone() };
+        feeder.load().await?;
+        let writes = TaskTracker::new();
+        let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
+        let virtuals = builder.virtuals.into_iter().map(|v| {
+            let d = v.descriptor();
+            (GroupVersionResource::new(d.group, d.version, d.plural), v)
+        });
+        let shared = Shared {
+            store: builder.store,
+            cache,
+            kinds,
+            clock: builder.clock,
+            entropy: builder.entropy,
+            admission: builder.admission,
+            virtuals: virtuals.collect(),
+            nodes: builder.nodes,
+            tokens: ArcSwapOption::from_pointee(builder.tokens),
+            reader,
+            writes,
+            cancel: cancel.clone(),
+            _ends_with_the_server: cancel.drop_guard(),
+        };
+        // The feeder holds the cache, not the server, and ends with the server's token.
+        shared.writes.spawn(feeder.run());
+        Ok(ApiServer { shared: Arc::new(shared) })
+    }
+
+    /// Reads of the cache for parts of the same process (authorizers, admission).
+    pub fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    /// Says who issues tokens from now on; for issuers that need the server themselves.
+    pub fn set_token_issuer(&self, tokens: Arc<dyn TokenIssuer>) {
+        self.shared.tokens.store(Some(Arc::new(tokens)));
+    }
+
+    /// Ends every watch, lets the writes under way finish, and refuses what comes later. The store stays open.
+    ///
+    /// # Cancel safety
+    /// A dropped call has ended the watches; writes go on to their end.
+    pub async fn shutdown(&self) {
+        self.shared.cancel.cancel();
+        self.shared.writes.close();
+        for resource in self.shared.cache.all().values() {
+            resource.end_watches();
+        }
+        self.shared.writes.wait().await;
+    }
+}
+
+impl Service<ApiRequest> for ApiServer {
+    type Response = ApiResponse;
+    type Error = ApiError;
+    type Future = BoxFuture<'static, Result<ApiResponse, ApiError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), ApiError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: ApiRequest) -> Self::Future {
+        let shared = self.shared.clone();
+        Box::pin(async move { answer(shared, request).await })
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+    if shared.cancel.is_cancelled() {
+        return Err(ApiError::unavailable("the server is shutting down"));
+    }
+    let Target::Resource { resource, .. } = &request.target else {
+        return Err(ApiError::no_such_path());
+    };
+    if let Some(computed) = shared.virtuals.get(resource).cloned() {
+        if !computed.descriptor().verbs.contains(&request.verb) {
+            return Err(method_not_allowed());
+        }
+        return computed.call(request).await;
+    }
+    let kind = shared.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
+    handlers::handle(Call::new(shared, kind, request)?).await
+}
+
+/// 405 in upstream's words.
+pub(crate) fn method_not_allowed() -> ApiError {
+    ApiError::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiServer(at {})", self.shared.cache.applied())
+    }
+}
+
+/// Reads of the object cache without requests: for authorizers, admission plugins and the like.
+#[derive(Clone)]
+pub struct Reader {
+    pub(crate) cache: Arc<ObjectCache>,
+    pub(crate) kinds: Arc<KindTable>,
+}
+
+impl Reader {
+    /// Waits until every acknowledged write is visible.
+    ///
+    /// # Errors
+    /// Where the store is not reachable.
+    pub async fn consistent(&self) -> Result<(), ApiError> {
+        self.cache.consistent().await.map(drop)
+    }
+
+    /// The revision up to which everything is visible.
+    pub fn revision(&self) -> u64 {
+        self.cache.applied()
+    }
+
+    /// An object as the cache holds it now; the namespace is empty for cluster scope.
+    ///
+    /// # Errors
+    /// 404 where no such resource is served.
+    pub fn get(
+        &self,
+        resource: &GroupVersionResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<ApiObject>>, ApiError> {
+        let kind = self.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
+        let snapshot = kind.cache.snapshot();
+        let Some(entry) = snapshot.get(&crate::keys::object_key(namespace, name)) else { return Ok(None) };
+        Ok(Some(entry.shape(&kind)?.object.clone()))
+    }
+
+    /// The objects of a namespace (of all when empty) as the cache holds them now.
+    ///
+    /// # Errors
+    /// 404 where no such resource is served.
+    pub fn list(
+        &self,
+        resource: &GroupVersionResource,
+        namespace: &str,
+    ) -> Result<Vec<Arc<ApiObject>>, ApiError> {
+        let kind = self.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
+        let snapshot = kind.cache.snapshot();
+        let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        let entries = snapshot.range(prefix.as_bytes(), b"");
+        entries.map(|(_, entry)| Ok(entry.shape(&kind)?.object.clone())).collect()
+    }
+
+    /// The revision of a resource's last change, so that what is computed from its objects can be kept until then.
+    ///
+    /// # Errors
+    /// 404 where no such resource is served.
+    pub fn changed_at(&self, resource: &GroupVersionResource) -> Result<u64, ApiError> {
+        let kind = self.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
+        Ok(kind.cache.snapshot().revision)
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader(at {})", self.revision())
+    }
+}

@@ -1,0 +1,212 @@
+//! The stream of one watch.
+
+use super::Start;
+use crate::cache::{CacheEvent, Entry, ObjectCache, Registration, ShapeRef};
+use crate::handlers::Call;
+use crate::kinds::Served;
+use crate::present;
+use crate::selection::Selection;
+use futures::StreamExt;
+use futures::stream;
+use kubewright_core::{ApiError, ApiObject, Representation, WatchEvent, WatchEventType, WatchStream};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A watch with a timeout gets its last bookmark so long before.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
+/// What one watch holds.
+pub(super) struct WatchState {
+    kind: Arc<Served>,
+    cache: Arc<ObjectCache>,
+    selection: Selection,
+    /// Objects that the watch starts with.
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// Sent once `initial` is through: the end of the initial events at this revision.
+    initial_end: Option<u64>,
+    backlog: VecDeque<Arc<CacheEvent>>,
+    registration: Registration,
+    /// Events up to here are not wanted.
+    after: u64,
+    ends_at: Instant,
+    /// `None` for a watch without bookmarks.
+    bookmark_at: Option<Instant>,
+    shape: present::EventShape,
+    cancel: CancellationToken,
+    over: bool,
+}
+
+impl WatchState {
+    pub(super) fn new(
+        call: Call,
+        selection: Selection,
+        start: Start,
+        mut registration: Registration,
+        lasts: Duration,
+    ) -> Result<Self, ApiError> {
+        let mut initial = Vec::new();
+        let mut after = registration.snapshot.revision;
+        let mut initial_end = None;
+        match start {
+            Start::After(revision) => after = revision,
+            Start::State => {
+                // Read before the snapshot was taken, or the snapshot's own: nothing between them concerns this resource.
+                let revision = registration.snapshot.revision.max(registration.applied);
+                initial_end = Some(revision).filter(|_| {
+                    call.options.send_initial_events == Some(true) && call.options.allow_watch_bookmarks
+                });
+                let snapshot = registration.snapshot.clone();
+                selection.each(&snapshot, b"", |_, entry| {
+                    if selection.matches(&*entry.shape(&call.kind)?) {
+                        initial.push(entry.clone());
+                    }
+                    Ok(true)
+                })?;
+            }
+        }
+        let now = Instant::now();
+        let ends_at = now + lasts;
+        let bookmark_at = call.options.allow_watch_bookmarks.then(|| next_bookmark(now, ends_at));
+        Ok(WatchState {
+            backlog: std::mem::take(&mut registration.backlog).into(),
+            cache: call.server.cache.clone(),
+            cancel: call.server.cancel.clone(),
+            shape: present::EventShape::of(&call),
+            kind: call.kind,
+            selection,
+            initial: initial.into_iter(),
+            initial_end,
+            registration,
+            after,
+            ends_at,
+            bookmark_at,
+            over: false,
+        })
+    }
+
+    pub(super) fn into_stream(self) -> WatchStream {
+        stream::unfold(self, |mut state| async move {
+            let item = state.next().await?;
+            state.over |= item.is_err();
+            Some((item, state))
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Option<Result<WatchEvent, ApiError>> {
+        if self.over {
+            return None;
+        }
+        if let Some(entry) = self.initial.next() {
+            return Some(self.present(WatchEventType::Added, &entry));
+        }
+        if let Some(revision) = self.initial_end.take() {
+            return Some(self.bookmark(revision, true));
+        }
+        loop {
+            if let Some(event) = self.backlog.pop_front() {
+                if let Some(item) = self.concerning(&event) {
+                    return Some(item);
+                }
+                continue;
+            }
+            let timer = self.bookmark_at.map_or(self.ends_at, |b| b.min(self.ends_at));
+            tokio::select! {
+                biased;
+                event = self.registration.receiver.recv() => match event {
+                    // Cut off, or the server ends: the client starts again from what it has.
+                    None => return None,
+                    Some(event) => {
+                        if let Some(item) = self.concerning(&event) {
+                            return Some(item);
+                        }
+                    }
+                },
+                () = self.cancel.cancelled() => return None,
+                () = sleep_until(timer) => {
+                    if Instant::now() >= self.ends_at {
+                        return None;
+                    }
+                    if let Some(item) = self.timed_bookmark() {
+                        return Some(item);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A bookmark at what is applied, unless events that came before it are still to be sent.
+    fn timed_bookmark(&mut self) -> Option<Result<WatchEvent, ApiError>> {
+        let applied = self.cache.applied();
+        while let Ok(event) = self.registration.receiver.try_recv() {
+            self.backlog.push_back(event);
+        }
+        if !self.backlog.is_empty() {
+            return None;
+        }
+        self.bookmark_at = Some(next_bookmark(Instant::now(), self.ends_at));
+        Some(self.bookmark(applied.max(self.after), false))
+    }
+
+    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Result<WatchEvent, ApiError> {
+        self.after = self.after.max(revision);
+        let mut metadata = json!({"creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let kind = &self.kind.descriptor;
+        let value = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": metadata});
+        let object = Arc::new(crate::encode::object(&value, revision)?);
+        self.shape.event(&self.kind, WatchEventType::Bookmark, object)
+    }
+
+    /// What an event means for this watch: entering or leaving the selection are `ADDED` and `DELETED`.
+    fn concerning(&mut self, event: &Arc<CacheEvent>) -> Option<Result<WatchEvent, ApiError>> {
+        if event.revision <= self.after || !self.selection.covers(&event.key) {
+            return None;
+        }
+        self.after = event.revision;
+        match self.meaning(event) {
+            Ok(None) => None,
+            Ok(Some((kind, entry))) => Some(self.present(kind, &entry)),
+            Err(e) => Some(Err(e)),
+        }
+    }
+
+    fn meaning(&self, event: &Arc<CacheEvent>) -> Result<Option<(WatchEventType, Arc<Entry>)>, ApiError> {
+        let selected = |entry: &Option<Arc<Entry>>| -> Result<bool, ApiError> {
+            match entry {
+                None => Ok(false),
+                Some(entry) => Ok(self.selection.matches(&*entry.shape(&self.kind)?)),
+            }
+        };
+        Ok(match (selected(&event.before)?, selected(&event.after)?, &event.after) {
+            (false, true, Some(after)) => Some((WatchEventType::Added, after.clone())),
+            (true, true, Some(after)) => Some((WatchEventType::Modified, after.clone())),
+            (true, false, _) => event.last_state()?.map(|last| (WatchEventType::Deleted, last.clone())),
+            _ => None,
+        })
+    }
+
+    fn present(&mut self, event: WatchEventType, entry: &Arc<Entry>) -> Result<WatchEvent, ApiError> {
+        let object: Arc<ApiObject> = {
+            let shape: ShapeRef<'_> = entry.shape(&self.kind)?;
+            shape.object.clone()
+        };
+        if self.shape.representation == Representation::Object {
+            return Ok(WatchEvent { event, object });
+        }
+        self.shape.event(&self.kind, event, object)
+    }
+}
+
+fn next_bookmark(now: Instant, ends_at: Instant) -> Instant {
+    let regular = now + BOOKMARK_EVERY;
+    let last = ends_at.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(ends_at);
+    if last > now { regular.min(last) } else { regular }
+}
