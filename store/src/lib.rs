@@ -6,10 +6,14 @@
 pub mod conformance;
 #[cfg(any(feature = "redb", feature = "sled"))]
 mod embedded;
+#[cfg(feature = "encryption")]
+mod encryption;
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod fault;
 mod memory;
+mod metrics;
 mod mvcc;
 mod port;
 #[cfg(feature = "redb")]
@@ -17,10 +21,14 @@ mod redb;
 #[cfg(feature = "sled")]
 mod sled;
 
+#[cfg(feature = "encryption")]
+pub use encryption::{EncryptedStore, EncryptionKey};
 pub use error::{Error, Reason};
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};
+pub use fault::{Faults, FaultyStore};
 pub use memory::MemoryStore;
+pub use metrics::{CallMetrics, LATENCY_BOUNDS, MeteredStore, StoreMetrics};
 pub use mvcc::Limits;
 pub use port::{
     Capabilities, Commit, CommitOutcome, Compare, Event, KeyRange, KeyValue, Op, RangeRequest, RangeResponse,

@@ -109,6 +109,14 @@ impl Op {
             Op::Put { key, .. } | Op::Delete { key } => key,
         }
     }
+
+    /// How many bytes the value written holds; none for a delete.
+    pub fn value_len(&self) -> usize {
+        match self {
+            Op::Put { value, .. } => value.len(),
+            Op::Delete { .. } => 0,
+        }
+    }
 }
 
 /// Several writes that happen together or not at all. A key may be written once.

@@ -177,9 +177,9 @@ async fn what_is_too_large_is_refused(b: Bench) -> Result<(), Why> {
     b.write(vec![Op::Put { key: b.key("large"), value: mebibyte.clone() }]).await?;
     let found = b.get("large").await?;
     ensure!(found.is_some_and(|kv| kv.value == mebibyte), "a value of 1 MiB was not kept");
-    let far_too_large = Op::Put { key: b.key("larger"), value: Bytes::from(vec![7u8; 64 << 20]) };
+    let far_too_large = Op::Put { key: b.key("larger"), value: Bytes::from(vec![7u8; 16 << 20]) };
     match b.store.commit(Commit { compares: vec![], ops: vec![far_too_large] }).await {
-        Ok(_) => return Err("a value of 64 MiB was taken".into()),
+        Ok(_) => return Err("a value of 16 MiB was taken".into()),
         Err(error) => ensure!(error.reason() == Reason::TooLarge, "got {error} ({:?})", error.reason()),
     }
     ensure!(b.get("larger").await?.is_none(), "the refused value is there");

@@ -3,7 +3,7 @@
 use super::engine::contained;
 use super::{Engine, Shared, Txn, closed};
 use crate::mvcc::{Committed, Verdict, evaluate};
-use crate::{Commit, CommitOutcome, Error, Op, Revision};
+use crate::{Commit, CommitOutcome, Error, Revision};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -204,6 +204,5 @@ fn repeat(error: &Error) -> Error {
 }
 
 fn weight(commit: &Commit) -> usize {
-    let value = |op: &Op| if let Op::Put { value, .. } = op { value.len() } else { 0 };
-    commit.ops.iter().map(|op| op.key().len() + value(op)).sum()
+    commit.ops.iter().map(|op| op.key().len() + op.value_len()).sum()
 }

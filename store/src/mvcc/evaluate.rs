@@ -28,10 +28,7 @@ pub(crate) enum Verdict {
 pub(crate) fn check_commit(commit: &Commit, limits: &Limits) -> Result<(), Error> {
     let mut size = 0usize;
     for op in &commit.ops {
-        size = size.saturating_add(op.key().len());
-        if let Op::Put { value, .. } = op {
-            size = size.saturating_add(value.len());
-        }
+        size = size.saturating_add(op.key().len()).saturating_add(op.value_len());
     }
     check_keys(commit)?;
     if size > limits.commit_bytes_max {
