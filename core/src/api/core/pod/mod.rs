@@ -12,6 +12,8 @@ mod resources;
 mod security;
 mod spec;
 mod template;
+#[cfg(test)]
+mod tests;
 mod update;
 mod volumes;
 mod warnings;
