@@ -2,6 +2,7 @@
 //!
 //! This crate knows sandboxes, containers and images in CRI's terms; it knows no pods, no API server and no volumes.
 
+pub mod conformance;
 pub mod embedded;
 mod error;
 pub mod fake;

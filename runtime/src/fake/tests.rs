@@ -110,3 +110,24 @@ async fn a_failed_pull_says_so() {
     assert_eq!(runtime.pull_image("UPPER", None).await.unwrap_err().reason(), Reason::Invalid);
     assert!(runtime.image_status("bad:1").await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn the_suite_passes() {
+    use crate::conformance::{Capabilities, Factory, Subject, run};
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().to_owned();
+    let factory: Factory = Arc::new(move || {
+        let (runtime, _) = fake(FakeConfig::default(), 1);
+        let subject = Subject {
+            runtime: Arc::new(runtime.clone()),
+            images: Arc::new(runtime),
+            capabilities: Capabilities::default(),
+            image: "busybox:1".to_owned(),
+            echo_server: vec!["echo".to_owned()],
+            directory: directory.clone(),
+        };
+        Box::pin(async move { subject })
+    });
+    let report = run(factory).await;
+    assert!(report.is_success(), "{report}");
+}
