@@ -6,8 +6,18 @@
 mod authenticator;
 mod authorizer;
 mod impersonate;
+mod layer;
+mod objects;
+mod rbac;
+mod reviews;
+mod tokens;
 
 pub(crate) use authenticator::add_authenticated;
 pub use authenticator::{Authenticator, StaticTokens, anonymous, authenticated};
 pub use authorizer::{AlwaysAllow, Attributes, Authorizer, Decision, RuleList};
 pub use impersonate::Impersonation;
+pub use layer::{AuthorizationLayer, Authorized};
+pub use objects::ObjectReader;
+pub use rbac::{Escalation, NodeAuthorizer, RbacAuthorizer, Union, ensure_bootstrap_policy, keep_aggregated};
+pub use reviews::{Review, ReviewKind};
+pub use tokens::{DEFAULT_ISSUER, ServiceAccountTokens, SigningKey, TokenBinding};

@@ -38,3 +38,15 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, TlsError> {
         Err(e) => Err(TlsError::file(path, e)),
     }
 }
+/// The text of a secret file, made and written first where it does not exist.
+pub(crate) fn read_or_create(
+    path: &Path,
+    create: impl FnOnce() -> Result<String, TlsError>,
+) -> Result<String, TlsError> {
+    if let Some(text) = read(path)? {
+        return Ok(text);
+    }
+    let text = create()?;
+    write_secret(path, &text)?;
+    Ok(text)
+}

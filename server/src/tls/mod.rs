@@ -15,3 +15,5 @@ pub use authority::{CertificateAuthority, KeyCertificate};
 pub use error::TlsError;
 pub use kubeconfig::{Kubeconfig, KubeconfigCredentials};
 pub use server::{Limits, Server};
+
+pub(crate) use files::read_or_create;
