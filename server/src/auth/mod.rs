@@ -3,6 +3,7 @@
 //! Authentication belongs to the HTTP codec (a caller in the same process has its user set); authorization is a layer around
 //! the API service, so that every caller passes it.
 
+mod access;
 mod authenticator;
 mod authorizer;
 mod impersonate;
@@ -12,6 +13,7 @@ mod rbac;
 mod reviews;
 mod tokens;
 
+pub use access::Access;
 pub(crate) use authenticator::add_authenticated;
 pub use authenticator::{Authenticator, StaticTokens, anonymous, authenticated};
 pub use authorizer::{AlwaysAllow, Attributes, Authorizer, Decision, RuleList};

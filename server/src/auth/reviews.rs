@@ -3,7 +3,6 @@
 use super::authenticator::Authenticator;
 use super::authorizer::{Attributes, Authorizer, Decision};
 use super::tokens::ServiceAccountTokens;
-use futures::future::BoxFuture;
 use k8s_openapi::api::authorization::v1::{NonResourceAttributes, ResourceAttributes};
 use kubewright_core::{
     ApiError, ApiRequest, ApiResponse, ContentType, FieldError, FieldPath, RequestBody, ResponseBody, Target,
@@ -342,18 +341,11 @@ fn attributes<'a>(user: &'a UserInfo, spec: &'a AccessSpec) -> Attributes<'a> {
     }
 }
 
-/// A boxed answer, for ports that want one.
-impl Review {
-    /// As [`Review::answer`].
-    pub fn boxed_answer(&self, request: ApiRequest) -> BoxFuture<'_, Result<ApiResponse, ApiError>> {
-        Box::pin(self.answer(request))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::authenticator::{StaticTokens, authenticated};
     use super::*;
+    use futures::future::BoxFuture;
     use kubewright_core::GroupVersionResource;
 
     struct OnlyPods;

@@ -91,7 +91,7 @@ impl ServiceAccountTokens {
     ///
     /// # Errors
     /// 422 for a lifetime below ten minutes or above 2^32 seconds.
-    pub fn issue(
+    pub fn issue_token(
         &self,
         namespace: &str,
         name: &str,

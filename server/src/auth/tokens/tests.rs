@@ -31,7 +31,7 @@ fn plane() -> Plane {
 
 fn token(plane: &Plane, spec: Value, bound: Option<&TokenBinding>) -> String {
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
-    let answer = plane.tokens.issue("a", "robot", "u1", bound, request).unwrap();
+    let answer = plane.tokens.issue_token("a", "robot", "u1", bound, request).unwrap();
     answer["status"]["token"].as_str().unwrap().to_owned()
 }
 
@@ -99,7 +99,8 @@ fn audiences_and_signatures_are_checked() {
     let at = forged.iter().position(|b| *b == b'.').unwrap() + 5;
     forged[at] ^= 1;
     assert_eq!(plane.tokens.validate(&String::from_utf8(forged).unwrap(), &[]).unwrap_err().code(), 401);
-    let short = plane.tokens.issue("a", "robot", "u1", None, json!({"spec": {"expirationSeconds": 60}}));
+    let short =
+        plane.tokens.issue_token("a", "robot", "u1", None, json!({"spec": {"expirationSeconds": 60}}));
     assert!(short.unwrap_err().message().contains("may not specify a duration less than 10 minutes"));
 }
 
