@@ -3,8 +3,10 @@
 use crate::admission::Admission;
 use crate::builder::ApiServerBuilder;
 use crate::cache::{Feeder, Listener, ObjectCache};
+use crate::counters::Counters;
 use crate::handlers::{self, Call};
 use crate::kinds::KindTable;
+use crate::openapi::OpenApi;
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
@@ -14,6 +16,7 @@ use kubewright_core::{
 use kubewright_store::Store;
 use rustc_hash::FxHashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -40,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) nodes: NodeConnections,
     pub(crate) tokens: ArcSwapOption<Arc<dyn TokenIssuer>>,
     pub(crate) reader: Reader,
+    pub(crate) counters: Counters,
+    pub(crate) openapi: OpenApi,
+    pub(crate) advertise: (IpAddr, u16),
     /// Writes under way, waited for by a shutdown.
     pub(crate) writes: TaskTracker,
     /// Ends watches and the feeder.
@@ -81,6 +87,9 @@ impl ApiServer {
             nodes: builder.nodes,
             tokens: ArcSwapOption::from_pointee(builder.tokens),
             reader,
+            counters: Counters::default(),
+            openapi: OpenApi::default(),
+            advertise: builder.advertise,
             writes,
             cancel: cancel.clone(),
             _ends_with_the_server: cancel.drop_guard(),
@@ -125,7 +134,12 @@ impl Service<ApiRequest> for ApiServer {
 
     fn call(&mut self, request: ApiRequest) -> Self::Future {
         let shared = self.shared.clone();
-        Box::pin(async move { answer(shared, request).await })
+        Box::pin(async move {
+            let (verb, _writing) = (request.verb, shared.writes.token());
+            let answer = answer(shared.clone(), request).await;
+            shared.counters.count(verb, answer.as_ref().map_or_else(ApiError::code, |r| r.code));
+            answer
+        })
     }
 }
 
@@ -134,7 +148,7 @@ async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse,
         return Err(ApiError::unavailable("the server is shutting down"));
     }
     let Target::Resource { resource, .. } = &request.target else {
-        return Err(ApiError::no_such_path());
+        return crate::paths::answer(&shared, &request).await;
     };
     if let Some(computed) = shared.virtuals.get(resource).cloned() {
         if !computed.descriptor().verbs.contains(&request.verb) {

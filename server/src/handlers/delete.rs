@@ -119,7 +119,7 @@ enum Deleted {
 }
 
 /// `DELETE` of an object.
-pub(super) async fn delete(mut call: Call) -> Result<ApiResponse, ApiError> {
+pub(crate) async fn delete(mut call: Call) -> Result<ApiResponse, ApiError> {
     let options = DeleteOptions::of(&mut call)?;
     let name = call.name()?.to_owned();
     match one(&call, &name, &options).await? {

@@ -1,7 +1,7 @@
 //! What the server does for each verb.
 
 mod create;
-mod delete;
+pub(crate) mod delete;
 pub(crate) mod list;
 pub(crate) mod patch;
 pub(crate) mod read;
@@ -61,6 +61,24 @@ impl Call {
             body: request.body,
             now,
         })
+    }
+
+    /// The same request about another object, without its body; the caller sets the kind.
+    pub(crate) fn for_object(&self, name: &str) -> Call {
+        Call {
+            server: self.server.clone(),
+            kind: self.kind.clone(),
+            verb: self.verb,
+            namespace: self.namespace.clone(),
+            name: Some(name.to_owned()),
+            subresource: None,
+            options: Options { dry_run: self.options.dry_run, ..Options::default() },
+            user: self.user.clone(),
+            representation: Representation::Object,
+            include_object: None,
+            body: RequestBody::Empty,
+            now: self.now,
+        }
     }
 
     /// The name in the path.

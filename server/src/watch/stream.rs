@@ -76,7 +76,7 @@ impl WatchState {
             backlog: std::mem::take(&mut registration.backlog).into(),
             cache: call.server.cache.clone(),
             cancel: call.server.cancel.clone(),
-            shape: present::EventShape::of(&call),
+            shape: present::EventShape::of(&call)?,
             kind: call.kind,
             selection,
             initial: initial.into_iter(),
