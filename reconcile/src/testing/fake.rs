@@ -168,11 +168,18 @@ impl FakeApi {
             }
             Verb::Patch => {
                 let (how, patch) = body(request.body)?;
-                if how != ContentType::MergePatch {
-                    return Err(ApiError::not_implemented("patches of the fake other than merge patches"));
-                }
                 let mut value = state.get(&key)?.value()?;
-                merge(&mut value, patch);
+                match how {
+                    ContentType::MergePatch => merge(&mut value, patch),
+                    ContentType::StrategicMergePatch => {
+                        kubewright_core::patch::strategic_merge(&mut value, &patch, &*schema_of(&resource)?)?;
+                    }
+                    _ => {
+                        return Err(ApiError::not_implemented(
+                            "patches of the fake other than merge patches",
+                        ));
+                    }
+                }
                 self.update(&mut state, &key, sub, value)?
             }
             Verb::Delete => {
@@ -525,6 +532,18 @@ fn equalities(selector: Option<&str>) -> Result<Vec<(String, String)>, ApiError>
 }
 
 /// Whether a deleted object has to stay.
+/// The schema of a built-in kind, whose list keys a strategic merge needs.
+fn schema_of(resource: &GroupVersionResource) -> Result<Arc<kubewright_core::schema::Schema>, ApiError> {
+    let kinds = kubewright_core::api::builtin(&kubewright_core::api::BuiltinOptions::default());
+    let found = kinds.into_iter().find(|kind| kind.resource() == *resource);
+    found.map(|kind| kind.schema).ok_or_else(|| {
+        ApiError::new(
+            kubewright_core::Reason::UnsupportedMediaType,
+            "only built-in kinds have strategic merge patches",
+        )
+    })
+}
+
 fn held(resource: &GroupVersionResource, value: &Value) -> bool {
     let some = |list: &Value| list.as_array().is_some_and(|l| !l.is_empty());
     some(&value["metadata"]["finalizers"])
