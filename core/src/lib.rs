@@ -27,6 +27,7 @@ pub mod request;
 pub mod resource;
 pub mod schema;
 pub mod selector;
+pub mod spdy;
 pub mod status;
 pub mod streams;
 
