@@ -36,6 +36,8 @@ struct Slot {
     /// Wants another pass after the running one.
     again: bool,
     queued: bool,
+    /// The runtime was looked at while a pass ran; what changed then is looked for again.
+    overlooked: bool,
     wake: Option<Timestamp>,
 }
 
@@ -154,7 +156,10 @@ impl Driver {
     fn add(&mut self, worker: Arc<PodWorker>) {
         let uid = worker.uid.clone();
         self.a.workers.lock().insert(uid.clone(), worker.clone());
-        self.slots.insert(uid, Slot { worker, running: None, again: false, queued: false, wake: None });
+        self.slots.insert(
+            uid,
+            Slot { worker, running: None, again: false, queued: false, overlooked: false, wake: None },
+        );
     }
 
     /// Asks for a pass of a pod.
@@ -216,8 +221,11 @@ impl Driver {
             slot.wake = Some(at);
             self.alarms.insert((at, uid.clone()));
         }
+        let overlooked = std::mem::take(&mut slot.overlooked);
         if again {
             self.want(&uid);
+        } else if overlooked {
+            self.relist_soon();
         }
     }
 
@@ -299,10 +307,14 @@ impl Driver {
 
     fn compare(&mut self, seen: FxHashMap<SmolStr, (Fingerprint, Labels)>) {
         let mut wanted: Vec<SmolStr> = Vec::new();
-        for (uid, slot) in &self.slots {
+        for (uid, slot) in &mut self.slots {
+            if slot.running.is_some() {
+                slot.overlooked = true;
+                continue;
+            }
             let known = Fingerprint::of(&slot.worker.observed());
             let empty = Fingerprint::default();
-            if *seen.get(uid).map_or(&empty, |(f, _)| f) != known && slot.running.is_none() {
+            if *seen.get(uid).map_or(&empty, |(f, _)| f) != known {
                 slot.worker.invalidate();
                 wanted.push(uid.clone());
             }

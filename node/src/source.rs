@@ -14,8 +14,8 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// How many tokens are kept; a node has far fewer pods.
-const TOKENS_MAX: usize = 65_536;
+/// How many pods' tokens are kept.
+const PODS_MAX: usize = 65_536;
 
 struct Token {
     text: String,
@@ -24,13 +24,15 @@ struct Token {
     expires_at: Timestamp,
 }
 
-type TokenKey = (String, String, String, i64);
+/// Service account, audience and life: what tells a pod's tokens apart.
+type TokenKey = (String, String, i64);
 
 /// Objects out of the API.
 pub(crate) struct ApiSource {
     informers: Informers,
     clock: SharedClock,
-    tokens: Mutex<FxHashMap<TokenKey, Token>>,
+    /// By pod uid.
+    tokens: Mutex<FxHashMap<String, Vec<(TokenKey, Token)>>>,
 }
 
 fn failed(e: &ApiError) -> Error {
@@ -61,19 +63,18 @@ impl ApiSource {
         api.get_opt(&name).await.map_err(|e| failed(&e))
     }
 
-    fn kept(&self, key: &TokenKey) -> Option<String> {
+    /// The text of a kept token that is good by this measure.
+    fn kept(&self, uid: &str, key: &TokenKey, good: impl Fn(&Token) -> bool) -> Option<String> {
         let tokens = self.tokens.lock();
-        tokens.get(key).filter(|t| t.renew_at > self.clock.now()).map(|t| t.text.clone())
+        let of_pod = tokens.get(uid)?;
+        of_pod.iter().find(|(k, t)| k == key && good(t)).map(|(_, t)| t.text.clone())
     }
 
     async fn request(&self, order: TokenOrder) -> Result<String, Error> {
-        let key = (
-            order.pod_uid.clone(),
-            order.service_account.clone(),
-            order.audience.clone(),
-            order.expiration_seconds,
-        );
-        if let Some(text) = self.kept(&key) {
+        let uid = order.pod_uid.clone();
+        let key = (order.service_account.clone(), order.audience.clone(), order.expiration_seconds);
+        let now = self.clock.now();
+        if let Some(text) = self.kept(&uid, &key, |t| t.renew_at > now) {
             return Ok(text);
         }
         let mut spec = json!({
@@ -89,8 +90,7 @@ impl ApiSource {
             Err(e) => {
                 let message = format!("failed to fetch token: {}", e.message());
                 // A token that is still good serves while no new one can be had.
-                let now = self.clock.now();
-                let old = self.tokens.lock().get(&key).filter(|t| t.expires_at > now).map(|t| t.text.clone());
+                let old = self.kept(&uid, &key, |t| t.expires_at > now);
                 return old.ok_or_else(|| Error::new(Reason::Failed, message));
             }
         };
@@ -103,27 +103,29 @@ impl ApiSource {
         if text.is_empty() {
             return Err(Error::new(Reason::Failed, "the API server gave no token"));
         }
-        self.keep(key, text.clone(), &value, order.expiration_seconds);
+        self.keep(uid, key, text.clone(), &value);
         Ok(text)
     }
 
-    fn keep(&self, key: TokenKey, text: String, answer: &Value, seconds: i64) {
+    fn keep(&self, uid: String, key: TokenKey, text: String, answer: &Value) {
         let now = self.clock.now();
         let said = answer["status"]["expirationTimestamp"].as_str().and_then(|t| t.parse::<Timestamp>().ok());
         let expires_at =
-            said.or_else(|| now.checked_add(SignedDuration::from_secs(seconds)).ok()).unwrap_or(now);
+            said.or_else(|| now.checked_add(SignedDuration::from_secs(key.2)).ok()).unwrap_or(now);
         let life = expires_at.duration_since(now);
         let renew_at = now.checked_add(life * 4 / 5).unwrap_or(now);
         let mut tokens = self.tokens.lock();
-        if tokens.len() >= TOKENS_MAX {
-            tokens.retain(|_, t| t.expires_at > now);
+        if tokens.len() >= PODS_MAX {
+            tokens.retain(|_, of_pod| of_pod.iter().any(|(_, t)| t.expires_at > now));
         }
-        tokens.insert(key, Token { text, renew_at, expires_at });
+        let of_pod = tokens.entry(uid).or_default();
+        of_pod.retain(|(k, _)| *k != key);
+        of_pod.push((key, Token { text, renew_at, expires_at }));
     }
 
     /// Forgets the tokens of a pod that is gone.
     pub(crate) fn forget_pod(&self, uid: &str) {
-        self.tokens.lock().retain(|key, _| key.0 != uid);
+        self.tokens.lock().remove(uid);
     }
 }
 

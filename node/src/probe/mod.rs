@@ -3,6 +3,9 @@
 mod grpc;
 mod http;
 mod run;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod runs;
 mod worker;
 
 pub(crate) use http::get as http_get;

@@ -531,12 +531,13 @@ fn equalities(selector: Option<&str>) -> Result<Vec<(String, String)>, ApiError>
         .collect()
 }
 
-/// Whether a deleted object has to stay.
-/// The schema of a built-in kind, whose list keys a strategic merge needs.
+/// The schema of a built-in kind, whose list keys a strategic merge needs; the kinds are described once.
 fn schema_of(resource: &GroupVersionResource) -> Result<Arc<kubewright_core::schema::Schema>, ApiError> {
-    let kinds = kubewright_core::api::builtin(&kubewright_core::api::BuiltinOptions::default());
-    let found = kinds.into_iter().find(|kind| kind.resource() == *resource);
-    found.map(|kind| kind.schema).ok_or_else(|| {
+    use kubewright_core::api::{BuiltinOptions, builtin};
+    static KINDS: std::sync::OnceLock<Vec<kubewright_core::KindDescriptor>> = std::sync::OnceLock::new();
+    let kinds = KINDS.get_or_init(|| builtin(&BuiltinOptions::default()));
+    let found = kinds.iter().find(|kind| kind.resource() == *resource);
+    found.map(|kind| kind.schema.clone()).ok_or_else(|| {
         ApiError::new(
             kubewright_core::Reason::UnsupportedMediaType,
             "only built-in kinds have strategic merge patches",
@@ -544,6 +545,7 @@ fn schema_of(resource: &GroupVersionResource) -> Result<Arc<kubewright_core::sch
     })
 }
 
+/// Whether a deleted object has to stay.
 fn held(resource: &GroupVersionResource, value: &Value) -> bool {
     let some = |list: &Value| list.as_array().is_some_and(|l| !l.is_empty());
     some(&value["metadata"]["finalizers"])
