@@ -5,7 +5,7 @@ use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use crate::server::ApiServer;
 use kubewright_core::{ApiError, Entropy, KindDescriptor, Registry, SharedClock, SystemClock};
 use kubewright_store::Store;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct ApiServerBuilder {
     pub(crate) tokens: Option<Arc<dyn TokenIssuer>>,
     pub(crate) service_cidr: String,
     pub(crate) node_ports: RangeInclusive<u16>,
-    pub(crate) advertise: (IpAddr, u16),
+    pub(crate) advertise: Option<(IpAddr, u16)>,
     pub(crate) window_events_max: usize,
     pub(crate) builtin_admission: bool,
     pub(crate) ca_certificate: Option<String>,
@@ -42,7 +42,7 @@ impl ApiServerBuilder {
             tokens: None,
             service_cidr: "127.96.0.0/16".to_owned(),
             node_ports: 30000..=32767,
-            advertise: (IpAddr::V4(Ipv4Addr::LOCALHOST), 6443),
+            advertise: None,
             window_events_max: 8192,
             builtin_admission: true,
             ca_certificate: None,
@@ -130,10 +130,11 @@ impl ApiServerBuilder {
         self
     }
 
-    /// The address under which pods reach this server, for the endpoints of the `kubernetes` Service.
+    /// The address under which pods reach this server, for the endpoints of the `kubernetes` Service. One that is not known yet can
+    /// be told later, by [`ApiServer::advertise`].
     #[must_use]
     pub fn advertise(mut self, address: IpAddr, port: u16) -> Self {
-        self.advertise = (address, port);
+        self.advertise = Some((address, port));
         self
     }
 

@@ -166,7 +166,7 @@ fn computed_resource(d: &VirtualDescriptor) -> Resource {
 }
 
 fn core_versions(shared: &Shared) -> Value {
-    let (address, port) = shared.advertise;
+    let (address, port) = shared.advertise.load().unwrap_or((std::net::Ipv4Addr::LOCALHOST.into(), 6443));
     let server = std::net::SocketAddr::new(address, port).to_string();
     json!({"kind": "APIVersions", "versions": ["v1"],
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}]})

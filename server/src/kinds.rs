@@ -48,11 +48,6 @@ impl Kinds {
     pub(crate) fn get(&self, resource: &GroupVersionResource) -> Option<&Arc<Served>> {
         self.by_resource.get(resource)
     }
-
-    /// Whether a group and version exist at all.
-    pub(crate) fn has_version(&self, group: &str, version: &str) -> bool {
-        self.registry.iter().any(|d| d.group == group && d.version == version)
-    }
 }
 
 /// The kinds, changeable while requests run.
@@ -85,11 +80,6 @@ impl KindTable {
     /// Whether a kind is compiled in.
     pub(crate) fn is_builtin(&self, resource: &GroupVersionResource) -> bool {
         self.builtin.get(resource).is_some()
-    }
-
-    /// The kinds that are compiled in.
-    pub(crate) fn builtin(&self) -> &Registry {
-        &self.builtin
     }
 
     /// Serves the built-in kinds and these.

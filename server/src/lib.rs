@@ -17,11 +17,14 @@
 //! ```
 
 pub mod admission;
+mod allocate;
 pub mod auth;
+mod bootstrap;
 mod builder;
 mod cache;
 mod continuation;
 mod counters;
+mod crd;
 mod discovery;
 mod encode;
 mod errors;

@@ -1,14 +1,17 @@
 //! The API server as a tower service: which handler answers which request.
 
-use crate::admission::Admission;
+use crate::admission::{self, Admission};
+use crate::allocate::{AddressRange, Allocator};
+use crate::bootstrap;
 use crate::builder::ApiServerBuilder;
 use crate::cache::{Feeder, Listener, ObjectCache};
 use crate::counters::Counters;
+use crate::crd::{self, Definitions};
 use crate::handlers::{self, Call};
 use crate::kinds::KindTable;
 use crate::openapi::OpenApi;
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use kubewright_core::{
     ApiError, ApiObject, ApiRequest, ApiResponse, Entropy, GroupVersionResource, Reason, SharedClock, Target,
@@ -19,6 +22,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -45,7 +49,10 @@ pub(crate) struct Shared {
     pub(crate) reader: Reader,
     pub(crate) counters: Counters,
     pub(crate) openapi: OpenApi,
-    pub(crate) advertise: (IpAddr, u16),
+    pub(crate) advertise: ArcSwap<Option<(IpAddr, u16)>>,
+    pub(crate) allocator: Arc<Allocator>,
+    /// The certificate authority in PEM.
+    pub(crate) ca_certificate: Option<String>,
     /// Writes under way, waited for by a shutdown.
     pub(crate) writes: TaskTracker,
     /// Ends watches and the feeder.
@@ -67,10 +74,18 @@ impl ApiServer {
         let cache = Arc::new(ObjectCache::new(builder.store.clone(), builder.window_events_max));
         let kinds = Arc::new(KindTable::new(builder.registry, cache.clone())?);
         let cancel = CancellationToken::new();
-        let listeners: Vec<Arc<dyn Listener>> = Vec::new();
+        let range = AddressRange::parse(&builder.service_cidr).map_err(ApiError::internal)?;
+        let shared_store = builder.store.capabilities().shared;
+        let entropy = builder.entropy;
+        let allocator = Arc::new(Allocator::new(range, builder.node_ports, entropy.clone(), shared_store));
+        let going = Arc::new(Notify::new());
+        let definitions = Arc::new(Definitions::new(kinds.clone(), going.clone()));
+        let listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone()];
+        let mut admission = if builder.builtin_admission { admission::builtin(&entropy) } else { Vec::new() };
+        admission.extend(builder.admission);
         let feeder = Feeder { cache: cache.clone(), listeners, cancel: cancel.clone() };
         feeder.load().await?;
-        let writes = TaskTracker::new();
+        let (writes, cancel_copy) = (TaskTracker::new(), cancel.clone());
         let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
         let virtuals = builder.virtuals.into_iter().map(|v| {
             let d = v.descriptor();
@@ -81,22 +96,36 @@ impl ApiServer {
             cache,
             kinds,
             clock: builder.clock,
-            entropy: builder.entropy,
-            admission: builder.admission,
+            entropy,
+            admission,
+            allocator,
+            ca_certificate: builder.ca_certificate,
             virtuals: virtuals.collect(),
             nodes: builder.nodes,
             tokens: ArcSwapOption::from_pointee(builder.tokens),
             reader,
             counters: Counters::default(),
             openapi: OpenApi::default(),
-            advertise: builder.advertise,
+            advertise: ArcSwap::from_pointee(builder.advertise),
             writes,
             cancel: cancel.clone(),
             _ends_with_the_server: cancel.drop_guard(),
         };
         // The feeder holds the cache, not the server, and ends with the server's token.
         shared.writes.spawn(feeder.run());
-        Ok(ApiServer { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        shared.writes.spawn(crd::clean_up(Arc::downgrade(&shared), going, cancel_copy));
+        bootstrap::run(&shared, builder.advertise).await?;
+        Ok(ApiServer { shared })
+    }
+
+    /// Says under which address pods reach this server: writes the endpoints of the `kubernetes` Service.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub async fn advertise(&self, address: IpAddr, port: u16) -> Result<(), ApiError> {
+        self.shared.advertise.store(Arc::new(Some((address, port))));
+        bootstrap::endpoints(&self.shared, address, port).await
     }
 
     /// Reads of the cache for parts of the same process (authorizers, admission).

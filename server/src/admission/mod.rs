@@ -1,9 +1,35 @@
 //! Admission: what looks at a write after its kind's own defaults and before (or after) its validation, and may change or refuse it.
 
+mod default_toleration_seconds;
+mod namespace_lifecycle;
+mod priority;
+mod service_account;
+mod taint_nodes_by_condition;
+
+pub use default_toleration_seconds::DefaultTolerationSeconds;
+pub use namespace_lifecycle::NamespaceLifecycle;
+pub use priority::Priority;
+pub use service_account::ServiceAccount;
+pub use taint_nodes_by_condition::TaintNodesByCondition;
+
 use crate::server::Reader;
 use futures::future::BoxFuture;
 use kubewright_core::{ApiError, GroupVersionResource, KindDescriptor, UserInfo};
 use serde_json::Value;
+
+use kubewright_core::Entropy;
+use std::sync::Arc;
+
+/// The plugins that a Kubernetes has, in order.
+pub fn builtin(entropy: &Arc<Entropy>) -> Vec<Arc<dyn Admission>> {
+    vec![
+        Arc::new(NamespaceLifecycle),
+        Arc::new(ServiceAccount::new(entropy.clone())),
+        Arc::new(TaintNodesByCondition),
+        Arc::new(Priority),
+        Arc::new(DefaultTolerationSeconds),
+    ]
+}
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

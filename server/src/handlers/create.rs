@@ -2,15 +2,21 @@
 
 use super::Call;
 use crate::admission::Operation;
+use crate::allocate::Reserved;
 use crate::pipeline::{self, Outcome};
 use crate::present;
+use crate::{bootstrap, crd};
 use kubewright_core::meta::{self, CreateContext};
 use kubewright_core::resource::{Origin, WriteContext};
-use kubewright_core::{ApiError, ApiResponse};
+use kubewright_core::{ApiError, ApiObject, ApiResponse};
 use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How often a generated name that is taken is drawn anew, as upstream.
 const GENERATED_NAME_TRIES: usize = 8;
+/// How long a write waits to be served before it is answered all the same.
+const SERVED_WAIT: Duration = Duration::from_secs(3);
 
 /// `POST` to a collection.
 pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {
@@ -28,7 +34,7 @@ pub(super) async fn new_object(
     call: &Call,
     mut object: Value,
     warnings: &mut Vec<String>,
-) -> Result<std::sync::Arc<kubewright_core::ApiObject>, ApiError> {
+) -> Result<Arc<ApiObject>, ApiError> {
     let kind = &call.kind.descriptor;
     pipeline::default(kind, &mut object);
     let generated = meta::name(&object).is_empty();
@@ -38,6 +44,9 @@ pub(super) async fn new_object(
     kind.strategy.prepare_for_create(&mut object, WriteContext { subresource: None, now: call.now });
     if kind.origin == Origin::Custom && kind.status {
         drop_status(&mut object);
+    }
+    if crd::is_definition(&kind.group, &kind.plural) {
+        crd::settle(call, &mut object, true)?;
     }
     let template = if generated { Some(object.clone()) } else { None };
     let mut tries = 1;
@@ -49,6 +58,7 @@ pub(super) async fn new_object(
             generation: kind.generation,
         };
         meta::prepare_create(&mut object, &cx)?;
+        let reserved = numbers(call, &mut object, None)?;
         pipeline::validate_create(kind, &object)?;
         pipeline::admit_validate(call, &request, Some(&object)).await?;
         if tries == 1 {
@@ -60,8 +70,11 @@ pub(super) async fn new_object(
                 return Err(exists(call, &object));
             }
         }
-        match store(call, &mut object).await? {
-            Some(created) => return Ok(created),
+        match store(call, &object, reserved).await? {
+            Some(created) => {
+                written(call, &created).await;
+                return Ok(created);
+            }
             None => match &template {
                 Some(template) if tries < GENERATED_NAME_TRIES => object.clone_from(template),
                 _ => return Err(exists(call, &object)),
@@ -81,14 +94,57 @@ fn drop_status(object: &mut Value) {
     }
 }
 
+/// Gives a Service the numbers that it needs; nothing for other kinds.
+pub(super) fn numbers(
+    call: &Call,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<Option<Reserved>, ApiError> {
+    if !call.kind.is("", "services") {
+        return Ok(None);
+    }
+    call.server.allocator.assign(object, old).map(Some)
+}
+
+/// What follows a write: kinds are served, and namespaces furnished, before the client hears of it.
+pub(super) async fn written(call: &Call, object: &ApiObject) {
+    if call.options.dry_run {
+        return;
+    }
+    // What admission reads out of the cache must be there for the client's next request.
+    let namespace = call.kind.is("", "namespaces");
+    if namespace || crd::is_definition(call.kind.group(), call.kind.plural()) {
+        call.server.cache.reached(object.resource_version(), SERVED_WAIT).await;
+    }
+    if namespace && call.verb == kubewright_core::Verb::Create {
+        let name = &object.header().name;
+        if let Err(e) = bootstrap::root_ca(&call.server, name).await {
+            tracing::warn!(namespace = %name, error = %e, "the certificate authority could not be put into a namespace");
+        }
+    }
+}
+
 /// Writes the object; `None` where the name is taken.
 async fn store(
     call: &Call,
-    object: &mut Value,
-) -> Result<Option<std::sync::Arc<kubewright_core::ApiObject>>, ApiError> {
-    match pipeline::commit(call, object, 0, Vec::new()).await? {
-        Outcome::Done(created) => Ok(Some(created)),
+    object: &Value,
+    reserved: Option<Reserved>,
+) -> Result<Option<Arc<ApiObject>>, ApiError> {
+    let claims = reserved.as_ref().map(Reserved::claims).unwrap_or_default();
+    match pipeline::commit(call, object, 0, claims).await? {
+        Outcome::Done(created) => {
+            if let Some(reserved) = reserved.filter(|_| !call.options.dry_run) {
+                reserved.keep();
+            }
+            Ok(Some(created))
+        }
         Outcome::Beaten => Ok(None),
-        Outcome::Claimed(_) => Err(ApiError::internal("a claim was refused that was not made")),
+        Outcome::Claimed => Err(claimed(call, object)),
     }
+}
+
+/// Another server gave a number out at the same moment.
+pub(super) fn claimed(call: &Call, object: &Value) -> ApiError {
+    let why = "an address or port was allocated by another server at the same time; please try again";
+    ApiError::conflict(call.kind.group(), call.kind.plural(), meta::name(object), why)
 }

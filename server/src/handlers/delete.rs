@@ -1,11 +1,11 @@
 //! Deletes: preconditions, grace, finalizers and propagation.
 
-use super::{Call, list, read};
+use super::{Call, create, list, read};
 use crate::admission::Operation;
 use crate::cache::Entry;
 use crate::encode;
 use crate::keys::ResourceId;
-use crate::pipeline::{self, Outcome};
+use crate::pipeline::{self, Claim, Outcome};
 use crate::present;
 use kubewright_core::meta::{self, Propagation};
 use kubewright_core::{
@@ -213,8 +213,11 @@ async fn attempt(
         }
         let expected = entry.shape.object.resource_version();
         return Ok(match pipeline::commit(call, &object, expected, Vec::new()).await? {
-            Outcome::Done(object) => Some(Deleted::Pending(object)),
-            Outcome::Beaten | Outcome::Claimed(_) => None,
+            Outcome::Done(object) => {
+                create::written(call, &object).await;
+                Some(Deleted::Pending(object))
+            }
+            Outcome::Beaten | Outcome::Claimed => None,
         });
     }
     meta::begin_deletion(&mut object, call.now, 0);
@@ -271,10 +274,15 @@ pub(super) async fn remove(
         return Ok(Some(Arc::new(encode::object(last, expected)?)));
     }
     let key = ResourceId::of(&call.kind.descriptor).key(meta::namespace(last), meta::name(last));
-    let commit = Commit {
-        compares: vec![Compare { key: key.clone(), mod_revision: expected }],
-        ops: vec![Op::Delete { key }],
-    };
+    let mut ops = vec![Op::Delete { key: key.clone() }];
+    if call.kind.is("", "services") {
+        for claim in call.server.allocator.release(last).claims() {
+            if let Claim::Release { key } = claim {
+                ops.push(Op::Delete { key });
+            }
+        }
+    }
+    let commit = Commit { compares: vec![Compare { key, mod_revision: expected }], ops };
     match call.server.store.commit(commit).await.map_err(|e| crate::errors::store(&e))? {
         CommitOutcome::Committed { revision } => Ok(Some(Arc::new(encode::object(last, revision)?))),
         CommitOutcome::Refused { .. } => Ok(None),

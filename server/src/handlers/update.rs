@@ -2,7 +2,9 @@
 
 use super::{Call, create, delete, read};
 use crate::admission::Operation;
+use crate::allocate::Reserved;
 use crate::cache::Entry;
+use crate::crd;
 use crate::pipeline::{self, Outcome};
 use crate::present;
 use kubewright_core::meta::{self, UpdateContext};
@@ -155,6 +157,10 @@ async fn attempt(
     pipeline::admit(call, &request, Some(&mut object)).await?;
     kind.strategy.prepare_for_update(&mut object, old, cx);
     meta::prepare_update(&mut object, old, &update)?;
+    if crd::is_definition(&kind.group, &kind.plural) {
+        crd::settle(call, &mut object, false)?;
+    }
+    let reserved = create::numbers(call, &mut object, Some(old))?;
     pipeline::validate_update(kind, &object, old, cx)?;
     pipeline::admit_validate(call, &request, Some(&object)).await?;
     warnings.extend(kind.strategy.warnings(&object));
@@ -165,10 +171,17 @@ async fn attempt(
     if delete::is_finished(kind, &object) {
         return delete::remove(call, entry, &object).await;
     }
-    match pipeline::commit(call, &object, expected, Vec::new()).await? {
-        Outcome::Done(object) => Ok(Some(object)),
+    let claims = reserved.as_ref().map(Reserved::claims).unwrap_or_default();
+    match pipeline::commit(call, &object, expected, claims).await? {
+        Outcome::Done(object) => {
+            if let Some(reserved) = reserved.filter(|_| !call.options.dry_run) {
+                reserved.keep();
+            }
+            create::written(call, &object).await;
+            Ok(Some(object))
+        }
         Outcome::Beaten => Ok(None),
-        Outcome::Claimed(_) => Err(ApiError::internal("a claim was refused that was not made")),
+        Outcome::Claimed => Err(create::claimed(call, &object)),
     }
 }
 

@@ -28,8 +28,8 @@ pub(crate) enum Outcome {
     Done(Arc<ApiObject>),
     /// Another write was there first.
     Beaten,
-    /// A number was claimed by another: the place in the list of claims.
-    Claimed(usize),
+    /// A number was claimed by another.
+    Claimed,
 }
 
 /// Writes an object if its key is still at `expected` (0: does not exist). With `dryRun` everything but the write happens.
@@ -106,8 +106,5 @@ fn beaten(current: &[Option<kubewright_store::KeyValue>], expected: u64) -> Outc
     if own != expected {
         return Outcome::Beaten;
     }
-    match current.iter().skip(1).position(Option::is_some) {
-        Some(at) => Outcome::Claimed(at),
-        None => Outcome::Beaten,
-    }
+    if current.iter().skip(1).any(Option::is_some) { Outcome::Claimed } else { Outcome::Beaten }
 }
