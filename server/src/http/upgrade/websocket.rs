@@ -10,7 +10,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::io;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -81,8 +82,9 @@ impl ChannelWriter {
     }
 
     pub(super) async fn close(&mut self) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         // The client may be gone already.
-        let _ = self.sink.send(Message::Close(None)).await;
+        let _ = self.sink.send(Message::Close(Some(frame))).await;
         let _ = self.sink.flush().await;
     }
 }
