@@ -9,7 +9,7 @@ use crate::counters::Counters;
 use crate::crd::{self, Definitions};
 use crate::handlers::{self, Call};
 use crate::kinds::KindTable;
-use crate::openapi::OpenApi;
+use crate::paths::{self, Documents};
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
@@ -48,11 +48,12 @@ pub(crate) struct Shared {
     pub(crate) tokens: ArcSwapOption<Arc<dyn TokenIssuer>>,
     pub(crate) reader: Reader,
     pub(crate) counters: Counters,
-    pub(crate) openapi: OpenApi,
     pub(crate) advertise: ArcSwap<Option<(IpAddr, u16)>>,
     pub(crate) allocator: Arc<Allocator>,
     /// The certificate authority in PEM.
     pub(crate) ca_certificate: Option<String>,
+    /// Discovery and OpenAPI, made when asked for.
+    pub(crate) documents: Documents,
     /// Writes under way, waited for by a shutdown.
     pub(crate) writes: TaskTracker,
     /// Ends watches and the feeder.
@@ -87,6 +88,7 @@ impl ApiServer {
         feeder.load().await?;
         let (writes, cancel_copy) = (TaskTracker::new(), cancel.clone());
         let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
+        let computed = builder.virtuals.iter().map(|v| v.descriptor()).collect();
         let virtuals = builder.virtuals.into_iter().map(|v| {
             let d = v.descriptor();
             (GroupVersionResource::new(d.group, d.version, d.plural), v)
@@ -105,8 +107,8 @@ impl ApiServer {
             tokens: ArcSwapOption::from_pointee(builder.tokens),
             reader,
             counters: Counters::default(),
-            openapi: OpenApi::default(),
             advertise: ArcSwap::from_pointee(builder.advertise),
+            documents: Documents::new(computed),
             writes,
             cancel: cancel.clone(),
             _ends_with_the_server: cancel.drop_guard(),
@@ -173,12 +175,13 @@ impl Service<ApiRequest> for ApiServer {
 }
 
 async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+    let resource = match &request.target {
+        Target::Resource { resource, .. } => resource,
+        Target::Path(path) => return paths::answer(&shared, &request, path).await,
+    };
     if shared.cancel.is_cancelled() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
-    let Target::Resource { resource, .. } = &request.target else {
-        return crate::paths::answer(&shared, &request).await;
-    };
     if let Some(computed) = shared.virtuals.get(resource).cloned() {
         if !computed.descriptor().verbs.contains(&request.verb) {
             return Err(method_not_allowed());

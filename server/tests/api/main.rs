@@ -3,5 +3,7 @@
 mod cluster;
 mod common;
 mod crud;
+mod kubectl;
 mod list;
+mod paths;
 mod watch;

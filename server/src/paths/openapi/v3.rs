@@ -1,6 +1,6 @@
 //! OpenAPI v3 documents, one for each group version.
 
-use super::paths::{self, Dialect};
+use super::operations::{self, Dialect};
 use crate::paths::GIT_VERSION;
 use kubewright_core::KindDescriptor;
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ pub(super) fn document(kinds: &[Arc<KindDescriptor>]) -> Value {
     let (schemas, names) = schemas(kinds);
     let mut all = Map::new();
     for (kind, (own, list)) in kinds.iter().zip(&names) {
-        paths::add(&mut all, &V3, kind, own, list);
+        operations::add(&mut all, &V3, kind, own, list);
     }
     json!({
         "openapi": "3.0.0",

@@ -1,6 +1,6 @@
 //! The OpenAPI v2 document of everything, for clients that know no v3.
 
-use super::paths::{self, Dialect};
+use super::operations::{self, Dialect};
 use super::v3;
 use crate::paths::GIT_VERSION;
 use kubewright_core::KindDescriptor;
@@ -71,7 +71,7 @@ pub(super) fn document(kinds: &[Arc<KindDescriptor>]) -> Value {
     downgrade(&mut definitions);
     let mut all = Map::new();
     for (kind, (own, list)) in kinds.iter().zip(&names) {
-        paths::add(&mut all, &V2, kind, own, list);
+        operations::add(&mut all, &V2, kind, own, list);
     }
     json!({
         "swagger": "2.0",

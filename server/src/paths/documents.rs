@@ -1,0 +1,67 @@
+//! The documents made of the kinds, kept until the kinds change.
+
+use super::catalogue::Catalogue;
+use crate::ports::VirtualDescriptor;
+use crate::server::Shared;
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use kubewright_core::{ApiError, Registry};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What all requests for documents share.
+pub(crate) struct Documents {
+    computed: Vec<VirtualDescriptor>,
+    current: ArcSwapOption<Current>,
+}
+
+/// The documents of one generation of kinds.
+pub(super) struct Current {
+    generation: u64,
+    pub(super) catalogue: Catalogue,
+    pub(super) registry: Registry,
+    /// Made when first asked for. Its keys name documents of this generation only, so it is bounded by the kinds.
+    bytes: Mutex<BTreeMap<String, Bytes>>,
+}
+
+impl Documents {
+    pub(crate) fn new(mut computed: Vec<VirtualDescriptor>) -> Self {
+        computed.sort_by(|a, b| (&a.group, &a.version, &a.plural).cmp(&(&b.group, &b.version, &b.plural)));
+        Documents { computed, current: ArcSwapOption::empty() }
+    }
+
+    /// The documents of the kinds as they are now.
+    pub(super) fn current(&self, shared: &Shared) -> Arc<Current> {
+        let kinds = shared.kinds.load();
+        if let Some(current) = &*self.current.load()
+            && current.generation == kinds.generation
+        {
+            return current.clone();
+        }
+        let current = Arc::new(Current {
+            generation: kinds.generation,
+            catalogue: Catalogue::of(&kinds, self.computed.iter()),
+            registry: kinds.registry.clone(),
+            bytes: Mutex::new(BTreeMap::new()),
+        });
+        self.current.store(Some(current.clone()));
+        current
+    }
+}
+
+impl Current {
+    /// A document's bytes, made at the first call. Two first calls at once may both make them.
+    pub(super) fn bytes(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Result<Bytes, ApiError>,
+    ) -> Result<Bytes, ApiError> {
+        if let Some(bytes) = self.bytes.lock().get(key) {
+            return Ok(bytes.clone());
+        }
+        let made = make()?;
+        self.bytes.lock().insert(key.to_owned(), made.clone());
+        Ok(made)
+    }
+}

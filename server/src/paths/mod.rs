@@ -1,0 +1,113 @@
+//! What is no resource: version, health, metrics, discovery and OpenAPI.
+
+mod aggregated;
+mod catalogue;
+mod discovery;
+mod documents;
+mod health;
+mod metrics;
+mod openapi;
+
+use crate::server::{Shared, method_not_allowed};
+use bytes::Bytes;
+pub(crate) use documents::Documents;
+use kubewright_core::{ApiError, ApiRequest, ApiResponse, ResponseBody, Verb};
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+
+/// The release that is told, with our own name as build metadata, so that clients take it for this release.
+pub(crate) const GIT_VERSION: &str = "v1.36.0+kubewright";
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Answers a request for a path. `target` still has its query behind a `?`.
+pub(crate) async fn answer(
+    shared: &Shared,
+    request: &ApiRequest,
+    target: &str,
+) -> Result<ApiResponse, ApiError> {
+    if request.verb != Verb::Get {
+        return Err(method_not_allowed());
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    if let [which @ ("healthz" | "livez" | "readyz"), rest @ ..] = parts.as_slice() {
+        return health::answer(shared, which, rest, query).await;
+    }
+    if shared.cancel.is_cancelled() {
+        return Err(ApiError::unavailable("the server is shutting down"));
+    }
+    match parts.as_slice() {
+        [] => document(discovery::paths(&shared.documents.current(shared).catalogue)),
+        ["version"] => document(version()),
+        ["metrics"] => Ok(text(200, metrics::text(shared))),
+        ["api" | "apis", ..] => discover(shared, &parts, &request.accept),
+        ["openapi", rest @ ..] => openapi::answer(&shared.documents.current(shared), rest, &request.accept),
+        _ => Err(ApiError::no_such_path()),
+    }
+}
+
+fn discover(shared: &Shared, parts: &[&str], accept: &str) -> Result<ApiResponse, ApiError> {
+    let current = shared.documents.current(shared);
+    let catalogue = &current.catalogue;
+    if let [root] = parts
+        && let Some(form) = aggregated::asked(accept)
+    {
+        let core = *root == "api";
+        let bytes = current.bytes(&format!("{root} {}", form.version), || {
+            encoded(&aggregated::document(catalogue, core, form.version))
+        })?;
+        return Ok(raw(form.content_type, bytes));
+    }
+    match parts {
+        ["api"] => {
+            let advertise = (**shared.advertise.load()).unwrap_or((Ipv4Addr::LOCALHOST.into(), 6443));
+            document(discovery::core_versions(advertise.into()))
+        }
+        ["api", version] => document(discovery::resources(catalogue, "", version)?),
+        ["apis"] => document(discovery::groups(catalogue)),
+        ["apis", group] => document(discovery::group(catalogue, group)?),
+        ["apis", group, version] => document(discovery::resources(catalogue, group, version)?),
+        _ => Err(ApiError::no_such_path()),
+    }
+}
+
+fn document(value: Value) -> Result<ApiResponse, ApiError> {
+    Ok(ApiResponse::new(200, ResponseBody::Value(value)))
+}
+
+fn encoded(value: &Value) -> Result<Bytes, ApiError> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(ApiError::internal)
+}
+
+fn raw(content_type: &'static str, bytes: Bytes) -> ApiResponse {
+    ApiResponse::new(200, ResponseBody::Raw { content_type, bytes })
+}
+
+fn text(code: u16, text: String) -> ApiResponse {
+    ApiResponse::new(code, ResponseBody::Raw { content_type: PLAIN, bytes: Bytes::from(text) })
+}
+
+/// `/version`. What only a Go program has (its compiler's version) is empty.
+fn version() -> Value {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1",
+        "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{arch}", std::env::consts::OS),
+    })
+}

@@ -1,0 +1,119 @@
+//! Real kubectls, where there are any, against a server on a loopback port.
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use kubewright_core::api::{BuiltinOptions, builtin};
+use kubewright_core::{ContentType, KindDescriptor, UserInfo};
+use kubewright_server::ApiServer;
+use kubewright_server::http::HttpService;
+use kubewright_store::MemoryStore;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+/// A server of the built-in kinds. Dropping it ends its connections.
+pub(crate) struct Site {
+    pub(crate) address: String,
+    home: tempfile::TempDir,
+    _tasks: JoinSet<()>,
+}
+
+pub(crate) async fn site(kinds: Vec<KindDescriptor>) -> Site {
+    let mut builder = ApiServer::builder(Arc::new(MemoryStore::new())).without_builtin_admission();
+    for kind in kinds {
+        builder = builder.kind(kind);
+    }
+    let server = builder.build().await.unwrap();
+    let namespace =
+        serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
+    let namespaces = kubewright_core::GroupVersionResource::new("", "v1", "namespaces");
+    let request =
+        kubewright_core::ApiRequest::resource(kubewright_core::Verb::Create, namespaces, None, None);
+    let plane = super::common::Plane(server.clone());
+    plane.value(request.body(ContentType::Json, namespace)).await.unwrap();
+    let admin = UserInfo {
+        username: Some("admin".to_owned()),
+        groups: Some(vec!["system:masters".to_owned()]),
+        ..UserInfo::default()
+    };
+    let service = HttpService::new(server).identity(admin);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(service.clone());
+            connections.spawn(async move {
+                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let _ = http.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    Site { address, home: tempfile::tempdir().unwrap(), _tasks: tasks }
+}
+
+/// The kubectls of this machine.
+fn kubectls() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    folders.push("/usr/lib/google-cloud-sdk/bin".into());
+    for folder in folders {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|n| n == "kubectl" || n.starts_with("kubectl.1.")) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found.sort_by_key(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+    found.dedup_by_key(|path| std::fs::canonicalize(&*path).unwrap_or_else(|_| path.clone()));
+    found
+}
+
+impl Site {
+    /// What a kubectl prints, and whether it was content.
+    async fn run(&self, kubectl: &Path, arguments: &[&str]) -> (bool, String) {
+        let out = Command::new(kubectl)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("KUBECONFIG", self.home.path().join("none"))
+            .arg(format!("--server=http://{}", self.address))
+            .args(arguments)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap();
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        (out.status.success(), text)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_finds_its_way() {
+    let all = kubectls();
+    if all.is_empty() {
+        println!("skipped: kubectl because none is installed");
+        return;
+    }
+    let site = site(builtin(&BuiltinOptions::default())).await;
+    for kubectl in &all {
+        let check = async |arguments: &[&str], wanted: &[&str]| {
+            let (ok, text) = site.run(kubectl, arguments).await;
+            assert!(ok, "{} {arguments:?}: {text}", kubectl.display());
+            for want in wanted {
+                assert!(text.contains(want), "{} {arguments:?}: no {want:?} in {text}", kubectl.display());
+            }
+        };
+        check(&["version"], &["v1.36.0+kubewright"]).await;
+        check(&["api-versions"], &["v1\n", "apps/v1\n", "rbac.authorization.k8s.io/v1\n"]).await;
+        check(&["api-resources"], &["deployments", "deploy", "Deployment", "customresourcedefinitions"])
+            .await;
+        check(&["get", "--raw", "/readyz?verbose"], &["[+]etcd ok", "readyz check passed"]).await;
+        check(&["get", "ns", "default", "-o", "name"], &["namespace/default"]).await;
+    }
+}
