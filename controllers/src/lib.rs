@@ -1,7 +1,39 @@
 //! The built-in controllers.
 //!
-//! Each is one constructor function that gives a [`kubewright_reconcile::Controller`]; they know the API only, through a client.
+//! Each is one constructor function that gives a [`Controller`]; they know the API only, through a client.
+//!
+//! ```no_run
+//! use kubewright_controllers as controllers;
+//! use kubewright_reconcile::{CancellationToken, Context, Manager, client::Client};
+//!
+//! async fn run(client: Client) -> Result<(), kubewright_core::ApiError> {
+//!     let manager = Manager::new(Context::new(client)).with_all(controllers::all());
+//!     manager.run(CancellationToken::new()).await
+//! }
+//! ```
 
+mod claim;
+pub mod deployment;
+mod discovery;
+pub mod endpoint_slice;
+pub mod endpoints;
+mod endpoints_common;
+pub mod namespace;
+mod pods;
+pub mod replica_set;
 mod scheduling;
 
 pub use scheduling::scheduling;
+
+use kubewright_reconcile::Controller;
+
+/// Every controller that needs no settings, in alphabetical order. [`scheduling`] takes its scheduler.
+pub fn all() -> Vec<Controller> {
+    vec![
+        deployment::controller(),
+        endpoint_slice::controller(),
+        endpoints::controller(),
+        namespace::controller(),
+        replica_set::controller(),
+    ]
+}

@@ -1,6 +1,7 @@
 //! What a controller works with.
 
-use crate::Informers;
+use crate::{EventRecorder, Informers};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kubewright_client::{Api, Client};
 use kubewright_core::{Clock, Entropy, Resource, SharedClock, SystemClock};
 use std::fmt;
@@ -18,6 +19,7 @@ struct Shared {
     informers: Informers,
     clock: SharedClock,
     entropy: Arc<Entropy>,
+    events: EventRecorder,
     cancel: CancellationToken,
 }
 
@@ -31,15 +33,19 @@ impl Context {
     /// A context with informers of its own, the system's clock and randomness.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, as [`Informers::new`].
+    /// Outside of a tokio runtime.
     pub fn new(client: Client) -> Self {
         let informers = Informers::new(client.clone());
         Self::with(client, informers, Arc::new(SystemClock), Arc::new(Entropy::from_system()))
     }
 
     /// A context out of its parts. Informers may be shared by contexts of different clients.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn with(client: Client, informers: Informers, clock: SharedClock, entropy: Arc<Entropy>) -> Self {
-        let shared = Shared { informers, clock, entropy, cancel: CancellationToken::new() };
+        let events = EventRecorder::new(client.clone(), clock.clone(), "kubewright");
+        let shared = Shared { informers, clock, entropy, events, cancel: CancellationToken::new() };
         Context { client, shared: Arc::new(shared) }
     }
 
@@ -49,13 +55,14 @@ impl Context {
         Context { client, shared: self.shared.clone() }
     }
 
-    /// The same, told of its end by `cancel`.
+    /// The same, telling events as `controller`, and told of its end by `cancel`.
     #[must_use]
-    pub fn with_cancel(&self, cancel: CancellationToken) -> Self {
+    pub fn named(&self, controller: &str, cancel: CancellationToken) -> Self {
         let shared = Shared {
             informers: self.shared.informers.clone(),
             clock: self.shared.clock.clone(),
             entropy: self.shared.entropy.clone(),
+            events: self.shared.events.named(controller),
             cancel,
         };
         Context { client: self.client.clone(), shared: Arc::new(shared) }
@@ -97,6 +104,17 @@ impl Context {
     /// Randomness for names and jitter.
     pub fn entropy(&self) -> &Arc<Entropy> {
         &self.shared.entropy
+    }
+
+    /// The time now in whole seconds, as object metadata and conditions carry it.
+    pub fn time(&self) -> Time {
+        let now = self.now();
+        Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
+    }
+
+    /// Tells people about objects.
+    pub fn events(&self) -> &EventRecorder {
+        &self.shared.events
     }
 
     /// Cancelled when the controller shall end.

@@ -95,7 +95,7 @@ impl Controller {
         let run = Arc::new(run);
         let runner: Runner = Arc::new(move |cx, cancel, _| {
             let run = run.clone();
-            Box::pin(async move { run(cx.with_cancel(cancel)).await })
+            Box::pin(async move { run(cx.named(name, cancel)).await })
         });
         Controller { name, runner, warmer: Arc::new(|_| ()), counts: Arc::default() }
     }
@@ -307,7 +307,7 @@ struct Run<K> {
 }
 
 async fn run<K: Resource>(spec: Arc<Spec<K>>, cx: Context, cancel: CancellationToken, counts: Arc<Counts>) {
-    let cx = cx.with_cancel(cancel.clone());
+    let cx = cx.named(spec.name, cancel.clone());
     let queue = WorkQueue::new(spec.queue);
     let mut follows = Vec::new();
     let mut feeds = JoinSet::new();

@@ -41,6 +41,7 @@ struct State {
     /// Watches from before this revision get 410.
     compacted: u64,
     failures: VecDeque<ApiError>,
+    refusals: BTreeMap<GroupVersionResource, ApiError>,
     watch_delay: Duration,
     kinds: Vec<(GroupVersionResource, String, bool)>,
     requests: u64,
@@ -103,6 +104,15 @@ impl FakeApi {
     /// The next requests that are no watches fail with these errors.
     pub fn fail_with(&self, errors: impl IntoIterator<Item = ApiError>) {
         self.state.lock().failures.extend(errors);
+    }
+
+    /// Every create of this resource fails with this error, until called with `None`.
+    pub fn refuse_creates(&self, resource: &GroupVersionResource, error: Option<ApiError>) {
+        let mut state = self.state.lock();
+        match error {
+            Some(error) => drop(state.refusals.insert(resource.clone(), error)),
+            None => drop(state.refusals.remove(resource)),
+        }
     }
 
     /// Watches give their events this much later.
@@ -213,6 +223,9 @@ impl FakeApi {
         namespace: &str,
         mut value: Value,
     ) -> Result<Arc<ApiObject>, ApiError> {
+        if let Some(error) = state.refusals.get(&resource) {
+            return Err(error.clone());
+        }
         let meta = metadata(&mut value)?;
         if !namespace.is_empty() {
             meta.insert("namespace".into(), json!(namespace));
