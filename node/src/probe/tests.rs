@@ -74,8 +74,8 @@ async fn health(status: u8) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let service =
-                hyper::service::service_fn(move |request: ::http::Request<hyper::body::Incoming>| async move {
+            let service = hyper::service::service_fn(
+                move |request: ::http::Request<hyper::body::Incoming>| async move {
                     let asked = request.into_body().collect().await.unwrap().to_bytes();
                     assert_eq!(&asked[..], [0, 0, 0, 0, 3, 0x0a, 1, b's']);
                     let data = bytes::Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
@@ -85,7 +85,8 @@ async fn health(status: u8) -> u16 {
                         [Ok::<_, std::convert::Infallible>(Frame::data(data)), Ok(Frame::trailers(trailers))];
                     let body = StreamBody::new(futures::stream::iter(frames));
                     Ok::<_, std::convert::Infallible>(::http::Response::new(body))
-                });
+                },
+            );
             let io = hyper_util::rt::TokioIo::new(stream);
             let _ = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
                 .serve_connection(io, service)
