@@ -12,6 +12,7 @@ mod client;
 mod containers;
 mod link;
 mod network;
+mod redirect;
 mod rootfs;
 mod sandboxes;
 mod services;

@@ -19,3 +19,6 @@ pub use store::ImageStore;
 
 pub(crate) use layer::merge as merge_layers;
 pub(crate) use store::{EMPTY_LAYER, StoredImage};
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["echo-server", port] => echo_server(port),
+        ["ask", address] => ask(address),
         ["owner", dir] => on_tokio(own(Path::new(dir))),
         ["suite", level, dir, network] => on_tokio(suite(level, Path::new(dir), network)),
         // What the test harness is asked, by tools that list tests.
@@ -229,10 +230,45 @@ async fn addresses_answer(runtime: &EmbeddedRuntime, dir: &Path) -> Result<(), S
             return Err(format!("{ip} answered {answer:?}"));
         }
     }
+    pods_reach_out(runtime, &sandboxes).await?;
     for sandbox in &sandboxes {
         runtime.remove_pod_sandbox(sandbox).await.map_err(said)?;
     }
     println!("passed   pods answer at their own addresses");
+    Ok(())
+}
+
+/// A pod reaches another pod, and a server of the machine at a loopback address of its own, which sees the pod's address.
+async fn pods_reach_out(runtime: &EmbeddedRuntime, sandboxes: &[String]) -> Result<(), String> {
+    let said = |e: kubewright_runtime::Error| e.to_string();
+    let ip = async |sandbox: &str| {
+        runtime.pod_sandbox_status(sandbox).await.map(|s| s.ips[0].clone()).map_err(said)
+    };
+    let (first, second) = (ip(&sandboxes[0]).await?, ip(&sandboxes[1]).await?);
+    let filter = ContainerFilter { sandbox_id: Some(sandboxes[0].clone()), ..ContainerFilter::default() };
+    let container = runtime.list_containers(filter).await.map_err(said)?.remove(0).id;
+    let listener = std::net::TcpListener::bind("127.96.77.77:0").map_err(|e| e.to_string())?;
+    let service = listener.local_addr().map_err(|e| e.to_string())?.to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let from = stream.peer_addr().map(|from| from.ip().to_string()).unwrap_or_default();
+            let _ = writeln!(stream, "you are {from}");
+        }
+    });
+    let cases = [
+        (format!("{second}:18081"), "who am I\n".to_owned()),
+        (format!("{first}:18081"), "who am I\n".to_owned()),
+        (service, format!("you are {first}\n")),
+    ];
+    for (address, want) in cases {
+        let command = vec!["/server".to_owned(), "ask".to_owned(), address.clone()];
+        let result = runtime.exec_sync(&container, command, Duration::from_secs(20)).await.map_err(said)?;
+        let got = String::from_utf8_lossy(&result.stdout).into_owned();
+        if got != want {
+            return Err(format!("{address} from a pod: got {got:?}, want {want:?}"));
+        }
+    }
+    println!("passed   pods reach out");
     Ok(())
 }
 
@@ -325,6 +361,20 @@ async fn many(runtime: EmbeddedRuntime, dir: &Path) -> Result<(), String> {
     }
     runtime.shutdown().await;
     Ok(())
+}
+
+/// Sends a line to an address and prints the answer.
+fn ask(address: &str) -> ExitCode {
+    let answered = std::net::TcpStream::connect(address).and_then(|mut stream| {
+        stream.write_all(b"who am I\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).map(|_| line)
+    });
+    match answered {
+        Ok(line) => print!("{line}"),
+        Err(error) => println!("{error}"),
+    }
+    ExitCode::SUCCESS
 }
 
 fn echo_server(port: &str) -> ExitCode {

@@ -7,12 +7,21 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_NEWROUTE: u16 = 24;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
 const IFF_UP: u32 = 1;
 /// In a new network namespace the loopback device is the first one.
 const LOOPBACK_INDEX: u32 = 1;
+const AF_INET: u8 = 2;
+const RT_TABLE_LOCAL: u8 = 255;
+const RTPROT_STATIC: u8 = 4;
+const RT_SCOPE_HOST: u8 = 254;
+const RTN_LOCAL: u8 = 2;
+const RTA_OIF: u16 = 4;
 
 /// Brings the loopback device of the caller's network namespace up; 127.0.0.0/8 is local then.
 pub(super) fn bring_loopback_up() -> io::Result<()> {
@@ -21,6 +30,17 @@ pub(super) fn bring_loopback_up() -> io::Result<()> {
     body.extend(IFF_UP.to_ne_bytes());
     body.extend(IFF_UP.to_ne_bytes());
     ask(RTM_NEWLINK, 0, &body)
+}
+
+/// Lets the loopback device answer for every IPv4 address, so that a connection to any of them reaches a socket in here.
+pub(super) fn make_everything_local() -> io::Result<()> {
+    // A route to 0.0.0.0/0 of the type "local".
+    let mut body = vec![AF_INET, 0, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL];
+    body.extend(0u32.to_ne_bytes());
+    body.extend(8u16.to_ne_bytes());
+    body.extend(RTA_OIF.to_ne_bytes());
+    body.extend(LOOPBACK_INDEX.to_ne_bytes());
+    ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &body)
 }
 
 /// Opens a netlink socket of a protocol.

@@ -3,13 +3,15 @@
 //! The runtime binds `address:port` on the machine for every port that a program in the pod listens on, and relays each
 //! connection to a socket that the sandbox's `pause` helper opened inside. The client's address is kept when it is a loopback one.
 
+mod egress;
 mod forward;
 
+pub(super) use egress::Egress;
 pub(super) use forward::{Dialer, Forwarder, host_ports, relay_session};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// What the runtime asks of a `pause` helper; each connection carries one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub(super) enum PauseRequest {
     Dial { port: u16, source: Option<Ipv4Addr> },
     /// Tell on which ports something listens, now and whenever that changes.
     WatchPorts,
+    /// Pass connections that leave the pod, each with its destination.
+    Egress,
 }
 
 /// What a `pause` helper answers.
@@ -29,6 +33,8 @@ pub(super) enum PauseAnswer {
     Passed,
     /// The ports on which something listens.
     Ports(BTreeSet<u16>),
+    /// A connection to this address leaves the pod; its socket follows.
+    Outbound(SocketAddrV4),
     /// It could not be done.
     Failed(String),
 }

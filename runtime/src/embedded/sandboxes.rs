@@ -154,6 +154,16 @@ impl Inner {
         }
     }
 
+    /// How the ports of the pod with this address are reached, where it is a pod of this runtime with a network of its own.
+    pub(super) fn dialer_of(&self, ip: Ipv4Addr) -> Option<Dialer> {
+        let all = self.sandboxes.lock();
+        let entry = all.values().find(|entry| {
+            let record = entry.record.lock();
+            record.ip == Some(ip) && record.namespaces.net
+        });
+        entry.map(|entry| Dialer::Pause(entry.dir.join(SOCKET_FILE)))
+    }
+
     /// How a sandbox's ports are reached.
     pub(super) fn dialer(&self, entry: &SandboxEntry) -> Result<Dialer, Error> {
         let record = entry.record.lock();

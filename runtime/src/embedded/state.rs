@@ -1,6 +1,6 @@
 //! Sandboxes and containers as the runtime holds them, and how a new runtime takes over those of one that died.
 
-use super::network::{Dialer, Forwarder, host_ports};
+use super::network::{Dialer, Egress, Forwarder, host_ports};
 use super::spec::{
     CONTAINER_FILE, ContainerRecord, EXITED_FILE, Exited, SANDBOX_FILE, SOCKET_FILE, STARTED_FILE,
     SandboxRecord, Started, read_json,
@@ -227,6 +227,9 @@ impl Inner {
             let stop = entry.stop.clone();
             self.spawn(async move { stop.run_until_cancelled(relay).await.unwrap_or_default() });
         }
+        let egress = Egress { ip, socket: socket.clone(), runtime: Arc::downgrade(self) };
+        let stop = entry.stop.clone();
+        self.spawn(async move { stop.run_until_cancelled(egress.run()).await.unwrap_or_default() });
         let (stop, forwarder) = (entry.stop.clone(), Forwarder { ip, socket });
         self.spawn(async move { stop.run_until_cancelled(forwarder.run()).await.unwrap_or_default() });
         Ok(())

@@ -54,12 +54,12 @@ async fn dial_inside(socket: &Path, port: u16, source: Option<Ipv4Addr>) -> io::
     match read_value(&mut stream).await? {
         PauseAnswer::Passed => receive(&stream).await,
         PauseAnswer::Failed(sentence) => Err(io::Error::other(sentence)),
-        PauseAnswer::Ports(_) => Err(io::ErrorKind::InvalidData.into()),
+        PauseAnswer::Ports(_) | PauseAnswer::Outbound(_) => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
 /// Takes over a socket that the helper passed.
-async fn receive(stream: &UnixStream) -> io::Result<TcpStream> {
+pub(super) async fn receive(stream: &UnixStream) -> io::Result<TcpStream> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let received = stream.async_io(Interest::READABLE, || {
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::net::{TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -21,18 +22,26 @@ const LOOK_SLOW: Duration = Duration::from_millis(500);
 const REQUESTS_MAX: usize = 1024;
 
 /// Serves the runtime until the process is killed.
-pub(super) fn serve(spec: &PauseSpec, listener: std::os::unix::net::UnixListener) -> StageResult<()> {
+pub(super) fn serve(
+    spec: &PauseSpec,
+    listener: std::os::unix::net::UnixListener,
+    outbound: StageResult<std::net::TcpListener>,
+) -> StageResult<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("event loop: {e}"))?;
     let ip = spec.ip;
     runtime.block_on(async move {
         listener.set_nonblocking(true).map_err(|e| e.to_string())?;
         let listener = UnixListener::from_std(listener).map_err(|e| e.to_string())?;
-        let mut requests = JoinSet::new();
+        let outbound = outbound.and_then(|listener| {
+            listener.set_nonblocking(true).map_err(|e| e.to_string())?;
+            TcpListener::from_std(listener).map_err(|e| e.to_string())
+        });
+        let (outbound, mut requests) = (Arc::new(outbound), JoinSet::new());
         loop {
             tokio::select! {
                 accepted = listener.accept(), if requests.len() < REQUESTS_MAX => match accepted {
-                    Ok((stream, _)) => { requests.spawn(answer(stream, ip)); }
+                    Ok((stream, _)) => { requests.spawn(answer(stream, ip, Arc::clone(&outbound))); }
                     Err(_) => tokio::time::sleep(LOOK_SLOW).await,
                 },
                 Some(_) = requests.join_next() => {}
@@ -41,7 +50,11 @@ pub(super) fn serve(spec: &PauseSpec, listener: std::os::unix::net::UnixListener
     })
 }
 
-async fn answer(mut stream: UnixStream, ip: Option<Ipv4Addr>) -> io::Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    ip: Option<Ipv4Addr>,
+    outbound: Arc<StageResult<TcpListener>>,
+) -> io::Result<()> {
     match read_value::<PauseRequest>(&mut stream).await? {
         PauseRequest::Dial { port, source } => {
             match dial(ip.unwrap_or(Ipv4Addr::LOCALHOST), port, source).await {
@@ -53,6 +66,10 @@ async fn answer(mut stream: UnixStream, ip: Option<Ipv4Addr>) -> io::Result<()> 
             }
         }
         PauseRequest::WatchPorts => watch_ports(&mut stream, ip).await,
+        PauseRequest::Egress => match outbound.as_ref() {
+            Ok(outbound) => hand_out(&mut stream, outbound).await,
+            Err(why) => write_value(&mut stream, &PauseAnswer::Failed(why.clone())).await,
+        },
         PauseRequest::Ping => write_value(&mut stream, &PauseAnswer::Passed).await,
     }
 }
@@ -90,6 +107,33 @@ async fn pass(stream: &UnixStream, connection: TcpStream) -> io::Result<()> {
             Ok(())
         })
         .await
+}
+
+/// Hands over the connections that leave the pod, until the runtime goes.
+async fn hand_out(stream: &mut UnixStream, outbound: &TcpListener) -> io::Result<()> {
+    loop {
+        let connection = tokio::select! {
+            accepted = outbound.accept() => match accepted {
+                Ok((connection, _)) => connection,
+                Err(_) => {
+                    tokio::time::sleep(LOOK_SLOW).await;
+                    continue;
+                }
+            },
+            // The runtime says nothing more: readable means that it is gone.
+            ready = stream.readable() => {
+                ready?;
+                return Ok(());
+            }
+        };
+        // One that was made to the listener itself was not led here, and has nowhere to go.
+        let Ok(to) = nix::sys::socket::getsockopt(&connection, nix::sys::socket::sockopt::OriginalDst) else {
+            continue;
+        };
+        let to = SocketAddrV4::new(u32::from_be(to.sin_addr.s_addr).into(), u16::from_be(to.sin_port));
+        write_value(stream, &PauseAnswer::Outbound(to)).await?;
+        pass(stream, connection).await?;
+    }
 }
 
 /// Tells the set of ports on which something listens whenever it changes, until the runtime goes.
