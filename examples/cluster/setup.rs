@@ -1,0 +1,156 @@
+//! The composition of the cluster out of the options.
+
+use crate::demo;
+use crate::options::{Options, RuntimeChoice, StoreChoice};
+use crate::report::Steps;
+use kubewright::core::SystemClock;
+use kubewright::node::NodeAgentBuilder;
+use kubewright::nodes::{self, NodeSetup};
+use kubewright::runtime::embedded::{EmbeddedConfig, EmbeddedRuntime};
+use kubewright::runtime::fake::{FakeConfig, FakeRuntime};
+use kubewright::runtime::images::ImageBuilder;
+use kubewright::storage::{SimulatedVolumes, VolumeManager};
+use kubewright::store::{self, MemoryStore, RedbStore, Store};
+use kubewright::{Builder, ControlPlane, Https, RunningPlane, bundles, parts};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The running cluster.
+pub(crate) struct Cluster {
+    pub(crate) plane: RunningPlane,
+    pub(crate) kubeconfig: PathBuf,
+    runtimes: Vec<EmbeddedRuntime>,
+}
+
+impl Cluster {
+    /// Stops the plane; containers go on and are taken over at the next start.
+    pub(crate) async fn stop(self) -> Result<(), String> {
+        let stopped = self.plane.shutdown().await.map_err(|e| e.to_string());
+        for runtime in &self.runtimes {
+            runtime.shutdown().await;
+        }
+        stopped
+    }
+}
+
+/// Starts everything.
+pub(crate) async fn start(options: &Options, steps: &Steps) -> Result<Cluster, String> {
+    folder(&options.data)?;
+    steps.say("opening the store");
+    let mut builder = ControlPlane::builder()
+        .with(parts::shared_store(open_store(options).await?))
+        .with(bundles::kubernetes())
+        .with(parts::keys(options.data.join("keys")))
+        .with(Https::on(options.listen));
+    let mut runtimes = Vec::new();
+    for number in 0..options.nodes {
+        steps.say(&format!("preparing node {} of {}", number + 1, options.nodes));
+        builder = add_node(builder, options, number, &mut runtimes).await?;
+    }
+    if options.runtime != RuntimeChoice::Fake {
+        builder = builder.with(nodes::service_proxy());
+    }
+    steps.say("starting the control plane");
+    let plane = builder.build().map_err(|e| e.to_string())?.start().await.map_err(|e| e.to_string())?;
+    let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| options.data.join("kubeconfig"));
+    if let Some(config) = plane.admin_kubeconfig().map_err(|e| e.to_string())? {
+        config.write(&kubeconfig).map_err(|e| e.to_string())?;
+    }
+    Ok(Cluster { plane, kubeconfig, runtimes })
+}
+
+fn folder(path: &Path) -> Result<(), String> {
+    let told = |e: std::io::Error| format!("{}: {e}", path.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(told)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(told)
+}
+
+async fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
+    let told = |e: store::Error| format!("store: {e}");
+    Ok(match &options.store {
+        StoreChoice::Memory => Arc::new(MemoryStore::new()),
+        StoreChoice::Redb => {
+            let path = options.data.join("store.redb");
+            // Opening reads every object once; it must not hold up the runtime's threads.
+            let open = tokio::task::spawn_blocking(move || RedbStore::open(path));
+            Arc::new(open.await.map_err(|e| e.to_string())?.map_err(told)?)
+        }
+        StoreChoice::Sled => return sled(options).await,
+        StoreChoice::Etcd(urls) => return etcd(urls).await,
+    })
+}
+
+#[cfg(feature = "sled")]
+async fn sled(options: &Options) -> Result<Arc<dyn Store>, String> {
+    let path = options.data.join("store.sled");
+    let open = tokio::task::spawn_blocking(move || store::SledStore::open(path));
+    let store = open.await.map_err(|e| e.to_string())?.map_err(|e| format!("store: {e}"))?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "sled"))]
+async fn sled(_: &Options) -> Result<Arc<dyn Store>, String> {
+    Err("sled is not built in: build with --features sled".to_owned())
+}
+
+#[cfg(feature = "etcd")]
+async fn etcd(urls: &[String]) -> Result<Arc<dyn Store>, String> {
+    let options = store::EtcdOptions::new(urls.iter().cloned());
+    let store = store::EtcdStore::connect(options).await.map_err(|e| format!("store: {e}"))?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "etcd"))]
+async fn etcd(_: &[String]) -> Result<Arc<dyn Store>, String> {
+    Err("etcd is not built in: build with --features etcd".to_owned())
+}
+
+async fn add_node(
+    builder: Builder,
+    options: &Options,
+    number: u16,
+    runtimes: &mut Vec<EmbeddedRuntime>,
+) -> Result<Builder, String> {
+    let name = format!("node-{number}");
+    let root = options.data.join("nodes").join(&name);
+    let network = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 64, 0, 0)) + (u32::from(number) << 8));
+    match &options.runtime {
+        RuntimeChoice::Embedded => {
+            folder(&root)?;
+            let config = EmbeddedConfig { pod_network: network, ..EmbeddedConfig::new(root.join("runtime")) };
+            let runtime = EmbeddedRuntime::open(config, Arc::new(SystemClock)).await;
+            let runtime = runtime.map_err(|e| format!("runtime of {name}: {e}"))?;
+            demo_image(&runtime).await.map_err(|e| format!("image of the demo: {e}"))?;
+            runtimes.push(runtime.clone());
+            Ok(builder.with(nodes::node(&name, move |setup: NodeSetup| {
+                let shared = Arc::new(runtime);
+                Ok(real(setup.agent(), &root).runtime(shared.clone()).images(shared).build()?)
+            })))
+        }
+        RuntimeChoice::Fake => {
+            let config = FakeConfig { pod_network: network, pod_addresses: 254, ..FakeConfig::default() };
+            let runtime = Arc::new(FakeRuntime::new(config, Arc::new(SystemClock), u64::from(number)));
+            Ok(builder.with(nodes::node(&name, move |setup: NodeSetup| {
+                let agent = setup.agent().root_dir(&root).simulated().volumes(Arc::new(SimulatedVolumes));
+                Ok(agent.runtime(runtime.clone()).images(runtime).build()?)
+            })))
+        }
+        RuntimeChoice::Cri(socket) => {
+            Err(format!("the CRI runtime at {socket} can't be used by this example yet"))
+        }
+    }
+}
+
+fn real(agent: NodeAgentBuilder, root: &Path) -> NodeAgentBuilder {
+    agent.root_dir(root).volumes(Arc::new(VolumeManager::builder(root).build()))
+}
+
+/// This program as an image, so that the demo needs no registry.
+async fn demo_image(runtime: &EmbeddedRuntime) -> Result<(), kubewright::runtime::Error> {
+    let own = std::env::current_exe()
+        .map_err(|e| kubewright::runtime::Error::new(kubewright::runtime::Reason::Failed, e.to_string()))?;
+    let image = ImageBuilder::new().program("/cluster", own)?.entrypoint(["/cluster"]);
+    runtime.images().build(image, demo::IMAGE).await.map(drop)
+}

@@ -1,0 +1,188 @@
+//! What a control plane can be composed of: every part goes in through the same `.with(...)`.
+//!
+//! Any `FnOnce(&mut Builder)` is a part, and so are tuples and vectors of parts; a bundle is nothing but a function.
+
+use crate::plane::{Builder, LateController};
+use crate::{BuildError, Https, PlaneContext};
+use kubewright_controllers::scheduling;
+use kubewright_core::{
+    ApiError, ApiRequest, ApiResponse, Described, Entropy, GroupVersionResource, KindDescriptor, SharedClock,
+};
+use kubewright_reconcile::Controller;
+use kubewright_sched::{Plugin, Profile, ProfileBuilder, QueueOptions, Scheduler};
+use kubewright_server::VirtualResource;
+use kubewright_server::admission::Admission;
+use kubewright_server::auth::Authorizer;
+use kubewright_store::Store;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tower::Service;
+use tower::util::BoxCloneSyncService;
+
+/// The API as layers see it.
+pub type ApiService = BoxCloneSyncService<ApiRequest, ApiResponse, ApiError>;
+
+/// Something that can be added to a control plane.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no part of a control plane",
+    note = "see `kubewright::parts`; a closure `|builder: &mut Builder| ...`, a `Controller` and tuples of parts are parts too"
+)]
+pub trait Part {
+    /// Adds itself. Mistakes are noted in the builder and reported together by [`Builder::build`].
+    fn add(self, builder: &mut Builder);
+}
+
+impl<F: FnOnce(&mut Builder)> Part for F {
+    fn add(self, builder: &mut Builder) {
+        self(builder);
+    }
+}
+
+impl Part for Controller {
+    fn add(self, builder: &mut Builder) {
+        let name = self.name();
+        builder.controllers.push(LateController { name, make: Box::new(move |_| Some(self)) });
+    }
+}
+
+impl Part for Https {
+    fn add(self, builder: &mut Builder) {
+        if builder.https.replace(self).is_some() {
+            builder.errors.push(BuildError::Twice("the HTTPS server"));
+        }
+    }
+}
+
+macro_rules! tuples {
+    ($($name:ident)+) => {
+        impl<$($name: Part),+> Part for ($($name,)+) {
+            #[expect(non_snake_case, reason = "the names of the types serve as names of the values")]
+            fn add(self, builder: &mut Builder) {
+                let ($($name,)+) = self;
+                $($name.add(builder);)+
+            }
+        }
+    };
+}
+tuples!(A);
+tuples!(A B);
+tuples!(A B C);
+tuples!(A B C D);
+tuples!(A B C D E);
+tuples!(A B C D E F);
+
+/// Where the plane keeps its objects.
+pub fn store(store: impl Store) -> impl Part {
+    shared_store(Arc::new(store))
+}
+
+/// Where the plane keeps its objects, shared with others.
+pub fn shared_store(store: Arc<dyn Store>) -> impl Part {
+    |builder: &mut Builder| {
+        if builder.store.replace(store).is_some() {
+            builder.errors.push(BuildError::Twice("the store"));
+        }
+    }
+}
+
+/// Serves a kind of the host.
+pub fn kind<K: Described>() -> impl Part {
+    descriptor(K::descriptor())
+}
+
+/// Serves a kind by its descriptor.
+pub fn descriptor(kind: KindDescriptor) -> impl Part {
+    |builder: &mut Builder| {
+        let GroupVersionResource { group, version, resource } = kind.resource();
+        if builder.registry.insert(kind).is_err() {
+            builder.errors.push(BuildError::DuplicateKind(format!("{group}/{version} {resource}")));
+        }
+    }
+}
+
+/// A controller that is made when the plane starts, out of what is known then. `None` leaves it out.
+pub fn controller(
+    name: &'static str,
+    make: impl FnOnce(&PlaneContext) -> Option<Controller> + Send + 'static,
+) -> impl Part {
+    move |builder: &mut Builder| builder.controllers.push(LateController { name, make: Box::new(make) })
+}
+
+/// The scheduler, with profiles made anew at each start of its controller.
+pub fn scheduler(profiles: impl Fn() -> Vec<Profile> + Send + Sync + 'static) -> impl Part {
+    controller("scheduler", move |cx| {
+        let entropy = cx.entropy.clone();
+        if let Err(e) = Scheduler::new(profiles(), QueueOptions::default(), 0) {
+            tracing::error!(error = %e, "the scheduler's profiles are wrong; it does not start");
+            return None;
+        }
+        Some(scheduling(move || {
+            Scheduler::new(profiles(), QueueOptions::default(), entropy.next_u64())
+                .expect("the same profiles were right a moment ago")
+        }))
+    })
+}
+
+/// The default scheduler with one more plugin, made anew at each start of its controller.
+pub fn scheduler_with<P: Plugin>(plugin: impl Fn() -> P + Send + Sync + 'static) -> impl Part {
+    scheduler(move || match profile(Profile::defaults("default-scheduler").plugin(plugin())) {
+        Some(profile) => vec![profile],
+        None => Vec::new(),
+    })
+}
+
+fn profile(builder: ProfileBuilder) -> Option<Profile> {
+    builder.build().inspect_err(|errors| tracing::error!(?errors, "the profile is wrong")).ok()
+}
+
+/// An admission plugin, after the built-in ones.
+pub fn admission(plugin: impl Admission) -> impl Part {
+    move |builder: &mut Builder| builder.admission.push(Arc::new(plugin))
+}
+
+/// A computed resource.
+pub fn virtual_resource(resource: impl VirtualResource) -> impl Part {
+    move |builder: &mut Builder| builder.virtuals.push(Arc::new(resource))
+}
+
+/// A layer around the whole API, outside of authorization; later ones are outside of earlier ones.
+pub fn layer<S>(layer: impl FnOnce(ApiService) -> S + Send + 'static) -> impl Part
+where
+    S: Service<ApiRequest, Response = ApiResponse, Error = ApiError> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    move |builder: &mut Builder| {
+        builder.layers.push(Box::new(move |inner| BoxCloneSyncService::new(layer(inner))));
+    }
+}
+
+/// Who may do what, instead of RBAC.
+pub fn authorizer(authorizer: impl Authorizer) -> impl Part {
+    move |builder: &mut Builder| {
+        if builder.authorizer.replace(Arc::new(authorizer)).is_some() {
+            builder.errors.push(BuildError::Twice("the authorizer"));
+        }
+    }
+}
+
+/// Where the time comes from.
+pub fn clock(clock: SharedClock) -> impl Part {
+    move |builder: &mut Builder| builder.clock = clock
+}
+
+/// Where names, uids and tie-breaks come from: equal seeds give equal planes.
+pub fn seed(seed: u64) -> impl Part {
+    move |builder: &mut Builder| builder.entropy = Arc::new(Entropy::from_seed(seed))
+}
+
+/// The folder in which the authority and the keys of the plane are kept (mode 0700); without one they are made anew at each start.
+pub fn keys(folder: impl Into<PathBuf>) -> impl Part {
+    let folder = folder.into();
+    move |builder: &mut Builder| builder.keys = Some(folder)
+}
+
+/// The range of cluster IPs.
+pub fn service_cidr(cidr: &str) -> impl Part {
+    let cidr = cidr.to_owned();
+    move |builder: &mut Builder| builder.service_cidr = Some(cidr)
+}
