@@ -35,6 +35,7 @@ mod paths;
 mod pipeline;
 pub mod ports;
 mod present;
+mod protobuf;
 mod revision;
 mod selection;
 mod server;

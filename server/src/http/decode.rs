@@ -2,6 +2,7 @@
 
 use super::accept::{self, Format, Negotiated};
 use super::{path, query};
+use crate::protobuf;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
@@ -153,6 +154,11 @@ where
     if bytes.is_empty() {
         return empty_body(request, parts);
     }
+    let media = header(&parts.headers, &CONTENT_TYPE).split(';').next().unwrap_or("").trim();
+    if media == protobuf::MEDIA_TYPE && request.verb != Verb::Patch {
+        let value = protobuf::decode(&bytes)?;
+        return Ok(RequestBody::Value { content_type: ContentType::Json, value });
+    }
     Ok(RequestBody::Bytes { content_type: content_type(request, parts)?, bytes })
 }
 
@@ -223,14 +229,10 @@ fn content_type(request: &ApiRequest, parts: &Parts) -> Result<ContentType, ApiE
         "application/yaml" => Ok(ContentType::Yaml),
         // What a client without an opinion sends (curl -d); upstream reads it as JSON only for delete options, but
         // refuses it elsewhere.
-        _ if matches!(request.verb, Verb::Delete | Verb::DeleteCollection) && media != PROTOBUF => {
-            Ok(ContentType::Json)
-        }
-        _ => Err(unsupported("application/json, application/yaml")),
+        _ if matches!(request.verb, Verb::Delete | Verb::DeleteCollection) => Ok(ContentType::Json),
+        _ => Err(unsupported("application/json, application/yaml, application/vnd.kubernetes.protobuf")),
     }
 }
-
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 fn unsupported(accepted: &str) -> ApiError {
     let message = format!(

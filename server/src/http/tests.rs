@@ -160,8 +160,15 @@ async fn bodies_are_read_by_their_type() {
     check("POST", "/api/v1/things", "application/json", "{}", 201, "Json 2").await;
     check("POST", "/api/v1/things", "application/json; charset=utf-8", "{}", 201, "Json 2").await;
     check("POST", "/api/v1/things", "application/yaml", "a: b", 201, "Yaml 4").await;
-    check("POST", "/api/v1/things", "application/vnd.kubernetes.protobuf", "k8s", 415, "unknown format")
-        .await;
+    check(
+        "POST",
+        "/api/v1/things",
+        "application/vnd.kubernetes.protobuf",
+        "k8s",
+        400,
+        "no Kubernetes protobuf object",
+    )
+    .await;
     check("PATCH", "/api/v1/things/a", "application/merge-patch+json", "{}", 201, "MergePatch 2").await;
     check("PATCH", "/api/v1/things/a", "application/json", "{}", 415, "strategic-merge-patch").await;
     check(
