@@ -3,7 +3,7 @@
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use kubewright_core::api::{BuiltinOptions, builtin};
-use kubewright_core::{ContentType, KindDescriptor, UserInfo};
+use kubewright_core::{KindDescriptor, UserInfo};
 use kubewright_server::ApiServer;
 use kubewright_server::http::HttpService;
 use kubewright_store::MemoryStore;
@@ -26,13 +26,6 @@ pub(crate) async fn site(kinds: Vec<KindDescriptor>) -> Site {
         builder = builder.kind(kind);
     }
     let server = builder.build().await.unwrap();
-    let namespace =
-        serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
-    let namespaces = kubewright_core::GroupVersionResource::new("", "v1", "namespaces");
-    let request =
-        kubewright_core::ApiRequest::resource(kubewright_core::Verb::Create, namespaces, None, None);
-    let plane = super::common::Plane(server.clone());
-    plane.value(request.body(ContentType::Json, namespace)).await.unwrap();
     let admin = UserInfo {
         username: Some("admin".to_owned()),
         groups: Some(vec!["system:masters".to_owned()]),
@@ -79,10 +72,14 @@ impl Site {
     async fn run(&self, kubectl: &Path, arguments: &[&str]) -> (bool, String) {
         let out = Command::new(kubectl)
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("KUBE_EDITOR", "sed -i /replicas:/s/3/4/")
             .env("HOME", self.home.path())
+            .env("TMPDIR", self.home.path())
             .env("KUBECONFIG", self.home.path().join("none"))
             .arg(format!("--server=http://{}", self.address))
             .args(arguments)
+            .stdin(std::process::Stdio::null())
             .kill_on_drop(true)
             .output()
             .await
@@ -91,7 +88,25 @@ impl Site {
             format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         (out.status.success(), text)
     }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
 }
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: 'web:1'}]}
+";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubectl_finds_its_way() {
@@ -114,6 +129,43 @@ async fn kubectl_finds_its_way() {
         check(&["api-resources"], &["deployments", "deploy", "Deployment", "customresourcedefinitions"])
             .await;
         check(&["get", "--raw", "/readyz?verbose"], &["[+]etcd ok", "readyz check passed"]).await;
+        check(&["explain", "pods", "--recursive"], &["VERSION:", "containers\t<[]Container>", "hostIP"])
+            .await;
+        check(&["explain", "deploy.spec.replicas"], &["replicas <integer>", "Number of desired pods"]).await;
         check(&["get", "ns", "default", "-o", "name"], &["namespace/default"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_changes_objects() {
+    let mut all = kubectls();
+    if all.is_empty() {
+        println!("skipped: kubectl because none is installed");
+        return;
+    }
+    let site = site(builtin(&BuiltinOptions::default())).await;
+    let two = site.file("two.yaml", DEPLOYMENT);
+    let three = site.file("three.yaml", &DEPLOYMENT.replace("replicas: 2", "replicas: 3"));
+    let odd = site.file("odd.yaml", &DEPLOYMENT.replace("replicas: 2", "replicos: 2"));
+    // The oldest and the newest: they differ most, and a whole row of versions takes its time.
+    all.sort_by_key(|path| path.file_name().map(|n| n == "kubectl"));
+    let newest = all.iter().rfind(|p| p.file_name().is_some_and(|n| n != "kubectl")).or(all.last());
+    for kubectl in all.first().into_iter().chain(newest.filter(|_| all.len() > 1)) {
+        let check = async |arguments: &[&str], content: bool, want: &str| {
+            let (ok, text) = site.run(kubectl, arguments).await;
+            assert_eq!(ok, content, "{} {arguments:?}: {text}", kubectl.display());
+            assert!(text.contains(want), "{} {arguments:?}: no {want:?} in {text}", kubectl.display());
+        };
+        check(&["apply", "-f", &odd], false, "unknown field \"spec.replicos\"").await;
+        check(&["apply", "-f", &two, "--dry-run=server"], true, "deployment.apps/web created").await;
+        check(&["apply", "-f", &two], true, "deployment.apps/web created").await;
+        check(&["diff", "-f", &two], true, "").await;
+        check(&["diff", "-f", &three], false, "+  replicas: 3").await;
+        check(&["apply", "-f", &three], true, "deployment.apps/web configured").await;
+        check(&["apply", "-f", &three], true, "deployment.apps/web unchanged").await;
+        check(&["edit", "deployment", "web"], true, "deployment.apps/web edited").await;
+        check(&["get", "deploy", "web", "-o", "jsonpath={.spec.replicas}"], true, "4").await;
+        check(&["get", "deploy"], true, "0/4").await;
+        check(&["delete", "deploy", "web", "--wait=false"], true, "deployment.apps \"web\" deleted").await;
     }
 }

@@ -4,11 +4,14 @@
 //! the query parameters that clients look for (`fieldValidation`, `dryRun`).
 
 mod operations;
+mod protobuf;
 mod v2;
 mod v3;
+mod wire;
 
 use super::documents::Current;
 use super::{encoded, raw};
+use bytes::Bytes;
 use kubewright_core::{ApiError, ApiResponse, KindDescriptor, Reason};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -19,14 +22,13 @@ const JSON: &str = "application/json";
 /// Answers `/openapi/...`, split at its slashes.
 pub(super) fn answer(current: &Current, below: &[&str], accept: &str) -> Result<ApiResponse, ApiError> {
     match below {
-        ["v2"] if only_protobuf(accept) => Err(not_acceptable()),
-        ["v2"] => {
-            let bytes = current.bytes("openapi v2", || {
-                let kinds: Vec<_> = current.registry.iter().cloned().collect();
-                encoded(&v2::document(&kinds))
-            })?;
-            Ok(raw(JSON, bytes))
-        }
+        ["v2"] => match v2_form(accept).ok_or_else(not_acceptable)? {
+            Form::Json => Ok(raw(JSON, current.bytes("openapi v2", || encoded(&v2(current)))?)),
+            Form::Protobuf => {
+                let make = || Ok(Bytes::from(protobuf::encode(&v2(current))));
+                Ok(raw(protobuf::MEDIA_TYPE, current.bytes("openapi v2 protobuf", make)?))
+            }
+        },
         ["v3"] => {
             let bytes = current.bytes("openapi v3", || encoded(&index(current)?))?;
             Ok(raw(JSON, bytes))
@@ -38,7 +40,31 @@ pub(super) fn answer(current: &Current, below: &[&str], accept: &str) -> Result<
     }
 }
 
-/// Old clients ask for protobuf only; they go on without a document, as they do with servers that have none.
+fn v2(current: &Current) -> Value {
+    let kinds: Vec<_> = current.registry.iter().cloned().collect();
+    v2::document(&kinds)
+}
+
+/// How the v2 document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Json,
+    Protobuf,
+}
+
+/// The first form of the header that there is; `None` where there is none.
+fn v2_form(accept: &str) -> Option<Form> {
+    if accept.is_empty() {
+        return Some(Form::Json);
+    }
+    accept.split(',').find_map(|clause| match clause.split(';').next().unwrap_or("").trim() {
+        "application/json" | "application/*" | "*/*" => Some(Form::Json),
+        protobuf::MEDIA_TYPE | protobuf::OLD_MEDIA_TYPE => Some(Form::Protobuf),
+        _ => None,
+    })
+}
+
+/// There is no protobuf of the v3 documents; every client that knows v3 also takes JSON.
 fn only_protobuf(accept: &str) -> bool {
     !accept.is_empty() && accept.split(',').all(|clause| clause.contains("protobuf"))
 }
@@ -52,7 +78,7 @@ fn version_document(current: &Current, group: &str, version: &str) -> Result<Api
     Ok(raw(JSON, made(current, group, version)?))
 }
 
-fn made(current: &Current, group: &str, version: &str) -> Result<bytes::Bytes, ApiError> {
+fn made(current: &Current, group: &str, version: &str) -> Result<Bytes, ApiError> {
     current.bytes(&operations::root(group, version), || {
         let of_version = current.registry.iter().filter(|k| k.group == group && k.version == version);
         let kinds: Vec<Arc<KindDescriptor>> = of_version.cloned().collect();
@@ -72,4 +98,27 @@ fn index(current: &Current) -> Result<Value, ApiError> {
         }
     }
     Ok(json!({"paths": paths}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_follows_the_header() {
+        let check = |accept: &str, want: Option<Form>| assert_eq!(v2_form(accept), want, "{accept}");
+        check("", Some(Form::Json));
+        check("*/*", Some(Form::Json));
+        check("application/json", Some(Form::Json));
+        check(protobuf::OLD_MEDIA_TYPE, Some(Form::Protobuf));
+        check(
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf, application/json",
+            Some(Form::Protobuf),
+        );
+        check(
+            "application/json;q=0.8,application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            Some(Form::Json),
+        );
+        check("text/html", None);
+    }
 }
