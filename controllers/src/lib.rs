@@ -19,21 +19,27 @@ pub mod endpoint_slice;
 pub mod endpoints;
 mod endpoints_common;
 pub mod namespace;
+pub mod pod_gc;
 mod pods;
+mod refusal;
 pub mod replica_set;
+pub mod root_ca;
 mod scheduling;
+pub mod service_account;
 
 pub use scheduling::scheduling;
 
 use kubewright_reconcile::Controller;
 
-/// Every controller that needs no settings, in alphabetical order. [`scheduling`] takes its scheduler.
+/// Every controller that needs no settings, in alphabetical order. [`scheduling`] takes its scheduler, [`root_ca`] the certificate.
 pub fn all() -> Vec<Controller> {
     vec![
         deployment::controller(),
         endpoint_slice::controller(),
         endpoints::controller(),
         namespace::controller(),
+        pod_gc::controller(pod_gc::PodGcOptions::default()),
         replica_set::controller(),
+        service_account::controller(),
     ]
 }
