@@ -74,20 +74,21 @@ async fn round(
     cx: &Context,
 ) {
     let gone = gone_nodes(options.quarantine, all, missing, cx).await;
-    let mut victims: Vec<(&Arc<Pod>, Cause)> = Vec::new();
-    victims.extend(surplus(all, options.terminated_pods_max).into_iter().map(|p| (p, Cause::TooMany)));
+    let mut victims: Vec<(Arc<Pod>, Cause)> = Vec::new();
+    victims
+        .extend(surplus(all, options.terminated_pods_max).into_iter().map(|p| (p.clone(), Cause::TooMany)));
     for pod in all {
         let node = pods::node_name(pod);
         if gone.iter().any(|g| g == node) {
-            victims.push((pod, Cause::NodeGone));
+            victims.push((pod.clone(), Cause::NodeGone));
         } else if pods::is_terminating(pod) && node.is_empty() {
-            victims.push((pod, Cause::NeverScheduled));
+            victims.push((pod.clone(), Cause::NeverScheduled));
         } else if pods::is_terminating(pod) && !pods::is_ready(pod) && out_of_service(node, cx) {
-            victims.push((pod, Cause::OutOfService));
+            victims.push((pod.clone(), Cause::OutOfService));
         }
     }
     let calls = victims.into_iter().map(|(pod, cause)| async move {
-        if let Err(error) = remove(pod, cause, cx).await {
+        if let Err(error) = remove(&pod, cause, cx).await {
             tracing::info!(pod = pod.name(), %error, "the pod stays for now");
         }
     });
