@@ -19,6 +19,7 @@ pub mod endpoint_slice;
 pub mod endpoints;
 mod endpoints_common;
 pub mod namespace;
+pub mod node_lifecycle;
 pub mod pod_gc;
 mod pods;
 mod refusal;
@@ -26,6 +27,7 @@ pub mod replica_set;
 pub mod root_ca;
 mod scheduling;
 pub mod service_account;
+pub mod taint_eviction;
 
 pub use scheduling::scheduling;
 
@@ -38,8 +40,10 @@ pub fn all() -> Vec<Controller> {
         endpoint_slice::controller(),
         endpoints::controller(),
         namespace::controller(),
+        node_lifecycle::controller(node_lifecycle::NodeLifecycleOptions::default()),
         pod_gc::controller(pod_gc::PodGcOptions::default()),
         replica_set::controller(),
         service_account::controller(),
+        taint_eviction::controller(),
     ]
 }

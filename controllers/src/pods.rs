@@ -2,6 +2,9 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use kubewright_reconcile::Context;
+use smol_str::SmolStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A condition of a pod.
@@ -37,6 +40,16 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
 /// The node that it is bound to, empty when none.
 pub(crate) fn node_name(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or("")
+}
+
+/// The pods that are bound to a node, by an index of the shared informer.
+pub(crate) fn on_node(node: &str, cx: &Context) -> Vec<Arc<Pod>> {
+    const BY_NODE: &str = "controllers: node of a pod";
+    let pods = cx.informers().of::<Pod>();
+    pods.add_index(BY_NODE, |pod: &Pod| {
+        Some(node_name(pod)).filter(|n| !n.is_empty()).map(SmolStr::new).into_iter().collect()
+    });
+    pods.by_index(BY_NODE, node)
 }
 
 /// When it became ready, if it is.
