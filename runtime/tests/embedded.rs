@@ -130,6 +130,7 @@ async fn suite(level: &str, dir: &Path, network: &str) -> Result<(), String> {
     owner_dies(dir, level, &config).await?;
     many(open(config).await?, dir).await?;
     let after = leftovers(dir);
+    no_zombies().await?;
     if after != before { Err(format!("left behind: {:?}", after.difference(&before))) } else { Ok(()) }
 }
 
@@ -151,6 +152,28 @@ fn leftovers(dir: &Path) -> BTreeSet<String> {
         found.extend(entries.map(|entry| entry.path().display().to_string()));
     }
     found
+}
+
+/// Helpers are children of this process: their ends have to be taken note of.
+async fn no_zombies() -> Result<(), String> {
+    let own = std::process::id().to_string();
+    let mut zombies = Vec::new();
+    for _ in 0..100 {
+        let stats = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+        zombies = stats
+            .filter(|stat| {
+                let fields =
+                    stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
+                fields.is_some_and(|fields| fields[0] == "Z" && fields[1] == own)
+            })
+            .collect();
+        if zombies.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(format!("{} dead helpers are not reaped", zombies.len()))
 }
 
 async fn conformance_of(runtime: &EmbeddedRuntime, dir: &Path) -> Result<(), String> {
