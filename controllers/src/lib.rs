@@ -18,6 +18,7 @@ mod discovery;
 pub mod endpoint_slice;
 pub mod endpoints;
 mod endpoints_common;
+pub mod garbage_collector;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod pod_gc;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Controller> {
         deployment::controller(),
         endpoint_slice::controller(),
         endpoints::controller(),
+        garbage_collector::controller(),
         namespace::controller(),
         node_lifecycle::controller(node_lifecycle::NodeLifecycleOptions::default()),
         pod_gc::controller(pod_gc::PodGcOptions::default()),
