@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How many objects are loaded at a time.
 const LOAD_PAGE: usize = 2000;
+/// Everything that this server writes, claims included, so that no commit of its own leaves the cache waiting for a progress mark.
+const WATCHED: &str = "/";
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -113,7 +115,7 @@ impl Feeder {
 
     async fn follow(&self) -> Result<(), kubewright_store::Error> {
         let from = self.cache.applied() + 1;
-        let mut stream = self.cache.store.watch(KeyRange::prefix(PREFIX), from).await?;
+        let mut stream = self.cache.store.watch(KeyRange::prefix(WATCHED), from).await?;
         while let Some(batch) = stream.next().await {
             self.apply(batch?);
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How often a generated name that is taken is drawn anew, as upstream.
 const GENERATED_NAME_TRIES: usize = 8;
 /// How long a write waits to be served before it is answered all the same.
-const SERVED_WAIT: Duration = Duration::from_secs(3);
+pub(super) const SERVED_WAIT: Duration = Duration::from_secs(3);
 
 /// `POST` to a collection.
 pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {

@@ -2,11 +2,14 @@
 
 use super::{Call, create, list, read};
 use crate::admission::Operation;
+use crate::bootstrap;
 use crate::cache::Entry;
 use crate::encode;
 use crate::keys::ResourceId;
 use crate::pipeline::{self, Claim, Outcome};
 use crate::present;
+use futures::future::BoxFuture;
+use futures::{StreamExt, stream};
 use kubewright_core::meta::{self, Propagation};
 use kubewright_core::{
     ApiError, ApiObject, ApiResponse, FieldError, FieldPath, KindDescriptor, ResponseBody,
@@ -17,6 +20,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 const TRIES: usize = 20;
+/// How many objects of a collection are deleted at once.
+const COLLECTION_DELETES_MAX: usize = 32;
 
 /// `DeleteOptions` of meta/v1, from the body and the query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -122,7 +127,9 @@ enum Deleted {
 pub(crate) async fn delete(mut call: Call) -> Result<ApiResponse, ApiError> {
     let options = DeleteOptions::of(&mut call)?;
     let name = call.name()?.to_owned();
-    match one(&call, &name, &options).await? {
+    let deleted = one(&call, &name, &options).await?;
+    restore(&call, &deleted).await;
+    match deleted {
         Deleted::Gone(object) if returns_deleted(&call.kind.descriptor) => {
             present::object(&call, 200, object)
         }
@@ -131,6 +138,22 @@ pub(crate) async fn delete(mut call: Call) -> Result<ApiResponse, ApiError> {
             let code = if options.orphan_dependents == Some(false) { 202 } else { 200 };
             present::object(&call, code, object)
         }
+    }
+}
+
+/// Puts the certificate authority back into a namespace that lives on: pods need it there.
+async fn restore(call: &Call, deleted: &Deleted) {
+    let Deleted::Gone(object) = deleted else { return };
+    if call.options.dry_run || !call.kind.is("", "configmaps") || object.header().name != bootstrap::ROOT_CA {
+        return;
+    }
+    call.server.cache.reached(object.resource_version(), create::SERVED_WAIT).await;
+    match bootstrap::root_ca(&call.server, &call.namespace).await {
+        // Of a namespace that is going, everything goes.
+        Err(e) if e.code() != 403 && e.code() != 404 => {
+            tracing::warn!(namespace = %call.namespace, error = %e, "the certificate authority could not be put back");
+        }
+        _ => {}
     }
 }
 
@@ -163,15 +186,24 @@ pub(super) async fn delete_collection(mut call: Call) -> Result<ApiResponse, Api
     let options = DeleteOptions::of(&mut call)?;
     let mut listed = list::objects(&call).await?;
     let mut items = Vec::with_capacity(listed.items.len());
-    for object in &listed.items {
-        let header = object.header();
-        header.namespace.as_str().clone_into(&mut call.namespace);
-        match one(&call, &header.name, &options).await {
-            Ok(Deleted::Gone(object) | Deleted::Pending(object)) => items.push(object),
+    let names: Vec<_> = listed.items.iter().map(|o| o.header().name.clone()).collect();
+    let mut deletes: Vec<BoxFuture<'_, Result<Deleted, ApiError>>> = Vec::with_capacity(names.len());
+    for name in &names {
+        deletes.push(Box::pin(one(&call, name, &options)));
+    }
+    let mut deletes = stream::iter(deletes).buffered(COLLECTION_DELETES_MAX);
+    while let Some(deleted) = deletes.next().await {
+        match deleted {
+            Ok(deleted) => {
+                restore(&call, &deleted).await;
+                let (Deleted::Gone(object) | Deleted::Pending(object)) = deleted;
+                items.push(object);
+            }
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e),
         }
     }
+    drop(deletes);
     listed.items = items;
     present::list(&call, listed)
 }

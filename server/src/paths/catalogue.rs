@@ -213,7 +213,7 @@ mod tests {
         let pod = kinds.iter().find(|k| k.kind == "Pod").unwrap();
         assert_eq!(storage_version_hash(pod), "xPOwRZ+Yhw8=");
         let events = kinds.iter().filter(|k| k.plural == "events");
-        let hashes: Vec<String> = events.map(|k| storage_version_hash(k)).collect();
+        let hashes: Vec<String> = events.map(storage_version_hash).collect();
         assert_eq!(hashes, ["r2yiGXH7wu8=", "r2yiGXH7wu8="]);
     }
 }

@@ -1,5 +1,6 @@
 //! `pods/binding`: gives a pod its node.
 
+use crate::admission::Operation;
 use crate::handlers::{Call, update};
 use crate::pipeline;
 use kubewright_core::api::core::pod::{bind, validate_binding};
@@ -7,7 +8,7 @@ use kubewright_core::{ApiError, ApiResponse, ResponseBody, meta};
 use serde_json::{Value, json};
 
 pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {
-    let (binding, _) = pipeline::document(&call.body)?;
+    let (mut binding, _) = pipeline::document(&call.body)?;
     if !binding.is_object() {
         return Err(ApiError::bad_request("the object provided is unrecognized (must be of type Binding)"));
     }
@@ -19,6 +20,9 @@ pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {
     if !errors.is_empty() {
         return Err(ApiError::invalid("", "Binding", wanted, &errors));
     }
+    let request = pipeline::admission_request(&call, Operation::Create, wanted, None);
+    pipeline::admit(&call, &request, Some(&mut binding)).await?;
+    pipeline::admit_validate(&call, &request, Some(&binding)).await?;
     let now = call.now;
     update::edit(&call, wanted, &|pod: &mut Value| bind(pod, &binding, now)).await?;
     Ok(success(201))

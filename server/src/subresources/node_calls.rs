@@ -1,6 +1,8 @@
 //! `pods/log`, `exec`, `attach` and `portforward`: calls that the pod's node agent answers.
 
+use crate::admission::Operation;
 use crate::handlers::{Call, read};
+use crate::pipeline;
 use kubewright_core::node_api::{ContainerRef, NodeApi};
 use kubewright_core::{ApiError, ApiResponse, ResponseBody};
 use serde_json::Value;
@@ -27,6 +29,13 @@ async fn find(call: &Call) -> Result<Found, ApiError> {
 
 fn names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
     pod["spec"][list].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()
+}
+
+/// Lets admission refuse the call.
+async fn admitted(call: &Call, found: &Found) -> Result<(), ApiError> {
+    let request = pipeline::admission_request(call, Operation::Connect, &found.target.pod, None);
+    pipeline::admit(call, &request, None).await?;
+    pipeline::admit_validate(call, &request, None).await
 }
 
 /// The container asked for, or the only one, as upstream chooses.
@@ -110,6 +119,7 @@ pub(super) async fn exec(call: Call) -> Result<ApiResponse, ApiError> {
     check_streams(&options, true)?;
     found.target.container = choose(&found.pod, &found.target.pod, call.options.container.as_deref())?;
     over(&found)?;
+    admitted(&call, &found).await?;
     let agent = agent(&call, &found)?;
     Ok(ApiResponse::new(200, ResponseBody::Exec(agent.exec(found.target, options).await?)))
 }
@@ -120,12 +130,14 @@ pub(super) async fn attach(call: Call) -> Result<ApiResponse, ApiError> {
     check_streams(&options, false)?;
     found.target.container = choose(&found.pod, &found.target.pod, call.options.container.as_deref())?;
     over(&found)?;
+    admitted(&call, &found).await?;
     let agent = agent(&call, &found)?;
     Ok(ApiResponse::new(200, ResponseBody::Exec(agent.attach(found.target, options).await?)))
 }
 
 pub(super) async fn port_forward(call: Call) -> Result<ApiResponse, ApiError> {
     let found = find(&call).await?;
+    admitted(&call, &found).await?;
     let agent = agent(&call, &found)?;
     let target = found.target;
     let forward = move |port: u16| {

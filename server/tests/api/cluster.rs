@@ -68,6 +68,8 @@ async fn a_cluster_begins_with_what_every_cluster_has() {
     assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "10.1.2.3");
     let ca = plane.value(at(Verb::Get, "configmaps", Some("kube-root-ca.crt"))).await.unwrap();
     assert_eq!(ca["data"]["ca.crt"], "a certificate");
+    plane.value(at(Verb::Delete, "configmaps", Some("kube-root-ca.crt"))).await.unwrap();
+    plane.value(at(Verb::Get, "configmaps", Some("kube-root-ca.crt"))).await.expect("it is put back");
 }
 
 #[tokio::test]
@@ -371,4 +373,33 @@ async fn calls_to_nodes_are_refused_in_upstreams_words() {
     check("one", "exec", None, 400, "pod one does not have a host assigned").await;
     check("none", "exec", None, 404, "pods \"none\" not found").await;
     check("one", "proxy", None, 501, "pods/proxy").await;
+}
+
+#[tokio::test]
+async fn events_are_one_thing_in_two_shapes() {
+    let plane = cluster().await;
+    let old = core("events");
+    let new = GroupVersionResource::new("events.k8s.io", "v1", "events");
+    let event = json!({"metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal",
+        "reason": "R", "action": "A", "note": "n", "reportingController": "c", "reportingInstance": "i",
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}});
+    let create = ApiRequest::resource(Verb::Create, new.clone(), Some("default"), None);
+    let made = plane.value(create.body(ContentType::Json, event)).await.unwrap();
+    assert_eq!((made["apiVersion"].as_str(), made["note"].as_str()), (Some("events.k8s.io/v1"), Some("n")));
+    let get = |resource: &GroupVersionResource| {
+        ApiRequest::resource(Verb::Get, resource.clone(), Some("default"), Some("e"))
+    };
+    assert_eq!(plane.value(get(&new)).await.unwrap(), made);
+    let core_event = plane.value(get(&old)).await.unwrap();
+    assert_eq!((core_event["apiVersion"].as_str(), core_event["message"].as_str()), (Some("v1"), Some("n")));
+    assert_eq!(core_event["involvedObject"]["name"], "p");
+    let mut list = ApiRequest::resource(Verb::List, old, Some("default"), None);
+    list.options.field_selector = Some("involvedObject.name=p,reason=R".into());
+    let ResponseBody::List(found) = plane.send(list).await.unwrap().body else { panic!() };
+    assert_eq!(found.items.len(), 1);
+    let mut watch = ApiRequest::resource(Verb::Watch, new, Some("default"), None);
+    watch.options.resource_version = Some("0".into());
+    let ResponseBody::Watch(stream) = plane.send(watch).await.unwrap().body else { panic!() };
+    let first = Watched(stream).event().await;
+    assert_eq!(first.object.value().unwrap()["apiVersion"], "events.k8s.io/v1");
 }
