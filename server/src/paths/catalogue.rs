@@ -4,6 +4,7 @@ use crate::kinds::Kinds;
 use crate::ports::VirtualDescriptor;
 use crate::subresources;
 use base64::Engine;
+use kubewright_core::resource::Origin;
 use kubewright_core::{KindDescriptor, Verb};
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
@@ -103,6 +104,13 @@ impl Catalogue {
 
     pub(super) fn version(&self, group: &str, version: &str) -> Option<&Version> {
         self.group(group)?.versions.iter().find(|v| v.name == version)
+    }
+}
+
+impl Resource {
+    /// Whether it comes from a CustomResourceDefinition.
+    pub(super) fn custom(&self) -> bool {
+        self.stored.as_ref().is_some_and(|kind| kind.origin == Origin::Custom)
     }
 }
 

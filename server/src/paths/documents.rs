@@ -5,7 +5,7 @@ use crate::ports::VirtualDescriptor;
 use crate::server::Shared;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use kubewright_core::{ApiError, Registry};
+use kubewright_core::ApiError;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,6 @@ pub(crate) struct Documents {
 pub(super) struct Current {
     generation: u64,
     pub(super) catalogue: Catalogue,
-    pub(super) registry: Registry,
     /// Made when first asked for. Its keys name documents of this generation only, so it is bounded by the kinds.
     bytes: Mutex<BTreeMap<String, Bytes>>,
 }
@@ -42,7 +41,6 @@ impl Documents {
         let current = Arc::new(Current {
             generation: kinds.generation,
             catalogue: Catalogue::of(&kinds, self.computed.iter()),
-            registry: kinds.registry.clone(),
             bytes: Mutex::new(BTreeMap::new()),
         });
         self.current.store(Some(current.clone()));

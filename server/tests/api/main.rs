@@ -5,5 +5,6 @@ mod common;
 mod crud;
 mod kubectl;
 mod list;
+mod openapi;
 mod paths;
 mod watch;

@@ -5,17 +5,18 @@
 
 mod operations;
 mod protobuf;
+mod schemas;
 mod v2;
 mod v3;
 mod wire;
 
+use super::catalogue::Version;
 use super::documents::Current;
 use super::{encoded, raw};
 use bytes::Bytes;
-use kubewright_core::{ApiError, ApiResponse, KindDescriptor, Reason};
+use kubewright_core::{ApiError, ApiResponse, Reason};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 const JSON: &str = "application/json";
 
@@ -23,9 +24,11 @@ const JSON: &str = "application/json";
 pub(super) fn answer(current: &Current, below: &[&str], accept: &str) -> Result<ApiResponse, ApiError> {
     match below {
         ["v2"] => match v2_form(accept).ok_or_else(not_acceptable)? {
-            Form::Json => Ok(raw(JSON, current.bytes("openapi v2", || encoded(&v2(current)))?)),
+            Form::Json => {
+                Ok(raw(JSON, current.bytes("openapi v2", || encoded(&v2::document(&current.catalogue)))?))
+            }
             Form::Protobuf => {
-                let make = || Ok(Bytes::from(protobuf::encode(&v2(current))));
+                let make = || Ok(Bytes::from(protobuf::encode(&v2::document(&current.catalogue))));
                 Ok(raw(protobuf::MEDIA_TYPE, current.bytes("openapi v2 protobuf", make)?))
             }
         },
@@ -38,11 +41,6 @@ pub(super) fn answer(current: &Current, below: &[&str], accept: &str) -> Result<
         ["v3", "apis", group, version] => version_document(current, group, version),
         _ => Err(ApiError::no_such_path()),
     }
-}
-
-fn v2(current: &Current) -> Value {
-    let kinds: Vec<_> = current.registry.iter().cloned().collect();
-    v2::document(&kinds)
 }
 
 /// How the v2 document is written.
@@ -74,16 +72,13 @@ fn not_acceptable() -> ApiError {
 }
 
 fn version_document(current: &Current, group: &str, version: &str) -> Result<ApiResponse, ApiError> {
-    current.catalogue.version(group, version).ok_or_else(ApiError::no_such_path)?;
+    let version = current.catalogue.version(group, version).ok_or_else(ApiError::no_such_path)?;
     Ok(raw(JSON, made(current, group, version)?))
 }
 
-fn made(current: &Current, group: &str, version: &str) -> Result<Bytes, ApiError> {
-    current.bytes(&operations::root(group, version), || {
-        let of_version = current.registry.iter().filter(|k| k.group == group && k.version == version);
-        let kinds: Vec<Arc<KindDescriptor>> = of_version.cloned().collect();
-        encoded(&v3::document(&kinds))
-    })
+fn made(current: &Current, group: &str, version: &Version) -> Result<Bytes, ApiError> {
+    let key = operations::root(group, &version.name);
+    current.bytes(&key, || encoded(&v3::document(group, version)))
 }
 
 /// Where each document is, with a hash by which clients know whether they have it already.
@@ -92,7 +87,7 @@ fn index(current: &Current) -> Result<Value, ApiError> {
     for group in &current.catalogue.groups {
         for version in &group.versions {
             let key = operations::root(&group.name, &version.name);
-            let hash = hex::encode_upper(Sha256::digest(made(current, &group.name, &version.name)?));
+            let hash = hex::encode_upper(Sha256::digest(made(current, &group.name, version)?));
             let url = format!("/openapi/v3/{key}?hash={hash}");
             paths.insert(key, json!({"serverRelativeURL": url}));
         }

@@ -1,125 +1,277 @@
-//! The paths of a kind with their operations, for both versions of OpenAPI.
+//! The paths of a resource with their operations, for both versions of OpenAPI.
 
-use crate::subresources;
-use kubewright_core::KindDescriptor;
+use super::super::catalogue::{Resource, Subresource};
+use super::schemas::Names;
 use serde_json::{Map, Value, json};
+
+pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+
+const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml"];
+const PATCH_MEDIA: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+/// Custom kinds have no strategic merge.
+const CUSTOM_PATCH_MEDIA: &[&str] = &["application/json-patch+json", "application/merge-patch+json"];
 
 /// `api/v1` or `apis/apps/v1`.
 pub(super) fn root(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
-/// How a document version writes schemas: references, bodies and answers.
+/// How a document version writes parameters, bodies and answers.
 pub(super) trait Dialect {
     /// A query parameter of a plain type.
     fn query(&self, name: &str, kind: &str, description: &str) -> Value;
     /// A path parameter.
-    fn path(&self, name: &str) -> Value;
-    /// Adds the body to an operation.
-    fn body(&self, operation: &mut Value, media: &[&str], schema: &str);
-    /// The answers of an operation.
-    fn answers(&self, schema: &str) -> Value;
+    fn path(&self, name: &str, description: &str) -> Value;
+    /// Puts the body into an operation: into its parameters or beside them.
+    fn body(&self, operation: &mut Value, media: &[&str], schema: &str, required: bool);
+    /// An answer; without a schema it is text.
+    fn answer(&self, description: &str, schema: Option<&str>) -> Value;
 }
 
-fn gvk(kind: &KindDescriptor) -> Value {
-    json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
+/// A group version's place and its part of the operations' names.
+pub(super) struct Place {
+    root: String,
+    /// `CoreV1`.
+    word: String,
+    /// `core_v1`.
+    tag: String,
 }
 
-/// Adds a kind's paths. `schema` and `list` are the names of its schemas.
-pub(super) fn add(
-    paths: &mut Map<String, Value>,
-    dialect: &dyn Dialect,
-    kind: &KindDescriptor,
-    schema: &str,
-    list: &str,
-) {
-    let root = format!("/{}", root(&kind.group, &kind.version));
-    let collection = if kind.namespaced() {
-        format!("{root}/namespaces/{{namespace}}/{}", kind.plural)
-    } else {
-        format!("{root}/{}", kind.plural)
-    };
-    let mut common = vec![dialect.query("pretty", "string", "Asks for indented output.")];
-    if kind.namespaced() {
-        let all = json!({"get": operation(dialect, kind, "list", list, "ForAllNamespaces")});
-        paths.insert(format!("{root}/{}", kind.plural), all);
-        common.push(dialect.path("namespace"));
-    }
-    let mut item = json!({
-        "get": operation(dialect, kind, "list", list, ""),
-        "post": operation(dialect, kind, "post", schema, ""),
-        "delete": operation(dialect, kind, "deletecollection", schema, ""),
-    });
-    item["parameters"] = json!(common);
-    paths.insert(collection.clone(), item);
-    common.push(dialect.path("name"));
-    let mut item = json!({
-        "get": operation(dialect, kind, "get", schema, ""),
-        "put": operation(dialect, kind, "put", schema, ""),
-        "patch": operation(dialect, kind, "patch", schema, ""),
-        "delete": operation(dialect, kind, "delete", schema, ""),
-    });
-    item["parameters"] = json!(common);
-    paths.insert(format!("{collection}/{{name}}"), item);
-    for sub in subresources::of(kind).iter().filter(|s| s.name == "status") {
-        let mut item = json!({
-            "get": operation(dialect, kind, "get", schema, "Status"),
-            "put": operation(dialect, kind, "put", schema, "Status"),
-            "patch": operation(dialect, kind, "patch", schema, "Status"),
-        });
-        item["parameters"] = json!(common);
-        paths.insert(format!("{collection}/{{name}}/{}", sub.name), item);
-    }
-}
-
-fn operation(dialect: &dyn Dialect, kind: &KindDescriptor, action: &str, schema: &str, what: &str) -> Value {
-    let verb = match action {
-        "get" => "read",
-        "post" => "create",
-        "put" => "replace",
-        "deletecollection" => "deleteCollection",
-        other => other,
-    };
-    let scope = if kind.namespaced() && what != "ForAllNamespaces" { "Namespaced" } else { "" };
-    let version = kind.api_version().replace(['/', '.', '-'], "_");
-    let mut operation = json!({
-        "operationId": format!("{verb}_{version}_{scope}{}{what}", kind.kind),
-        "responses": dialect.answers(schema),
-        "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": gvk(kind),
-    });
-    let mut parameters = Vec::new();
-    if matches!(action, "post" | "put" | "patch") {
-        let text = |name: &str, why: &str| dialect.query(name, "string", why);
-        parameters.push(text("dryRun", "`All` goes through every step but the write."));
-        parameters.push(text("fieldManager", "Who makes the change."));
-        parameters.push(text(
-            "fieldValidation",
-            "What happens to unknown and repeated fields: `Ignore`, `Warn` or `Strict`.",
-        ));
-        let media: &[&str] = match (action, kind.origin) {
-            ("patch", kubewright_core::resource::Origin::BuiltIn) => &[
-                "application/json-patch+json",
-                "application/merge-patch+json",
-                "application/strategic-merge-patch+json",
-            ],
-            ("patch", _) => &["application/json-patch+json", "application/merge-patch+json"],
-            _ => &["application/json"],
-        };
-        let body = if action == "patch" { "io.k8s.apimachinery.pkg.apis.meta.v1.Patch" } else { schema };
-        dialect.body(&mut operation, media, body);
-    }
-    if action == "list" {
-        for name in ["continue", "fieldSelector", "labelSelector", "resourceVersion"] {
-            parameters.push(dialect.query(name, "string", "As for every list."));
+impl Place {
+    pub(super) fn of(group: &str, version: &str) -> Self {
+        let short = group.strip_suffix(".k8s.io").unwrap_or(group);
+        let short = if short.is_empty() { "core" } else { short };
+        let words: String = short.split(['.', '-']).map(capital).collect();
+        let tag = words.get(..1).unwrap_or("").to_ascii_lowercase() + words.get(1..).unwrap_or("");
+        Place {
+            root: format!("/{}", root(group, version)),
+            word: format!("{words}{}", capital(version)),
+            tag: format!("{tag}_{version}"),
         }
-        parameters.push(dialect.query("limit", "integer", "How many items a page has."));
-        parameters.push(dialect.query("watch", "boolean", "Follows the collection."));
     }
-    let own = operation["parameters"].as_array().cloned().unwrap_or_default();
-    parameters.extend(own);
-    if !parameters.is_empty() {
-        operation["parameters"] = json!(parameters);
-    }
-    operation
 }
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |c| c.to_ascii_uppercase().to_string() + chars.as_str())
+}
+
+/// Writes the paths of one resource.
+pub(super) struct Writer<'a> {
+    pub(super) dialect: &'a dyn Dialect,
+    pub(super) place: &'a Place,
+    pub(super) group: &'a str,
+    pub(super) version: &'a str,
+    pub(super) resource: &'a Resource,
+    pub(super) names: &'a Names,
+}
+
+/// One operation: what it is called, takes and gives.
+struct Operation<'a> {
+    id: String,
+    action: &'a str,
+    kind: (&'a str, &'a str, &'a str),
+    takes: Option<&'a str>,
+    /// `None` for text.
+    gives: Option<&'a str>,
+}
+
+impl Writer<'_> {
+    /// Adds the resource's paths.
+    pub(super) fn write(&self, paths: &mut Map<String, Value>) {
+        let r = self.resource;
+        let own = &self.names.own;
+        let scope = if r.namespaced { "Namespaced" } else { "" };
+        let all = format!("{}/{}", self.place.root, r.plural);
+        let collection = match r.namespaced {
+            true => format!("{}/namespaces/{{namespace}}/{}", self.place.root, r.plural),
+            false => all.clone(),
+        };
+        let list = self.names.list.as_deref();
+        if r.namespaced && r.verbs.contains(&"list") {
+            let id = self.id("list", "", &format!("{}ForAllNamespaces", r.kind));
+            let mut item = json!({"get": self.operation(&self.plain(id, "list", None, list))});
+            item["parameters"] = Value::Array(self.common(false, false));
+            paths.insert(all, item);
+        }
+        let mut item = Map::new();
+        let mut put = |verb: &str, method: &str, operation: Operation<'_>| {
+            if r.verbs.contains(&verb) {
+                item.insert(method.to_owned(), self.operation(&operation));
+            }
+        };
+        let name = format!("{scope}{}", r.kind);
+        put("list", "get", self.plain(self.id("list", "", &name), "list", None, list));
+        put("create", "post", self.plain(self.id("create", "", &name), "post", Some(own), Some(own)));
+        let id = self.id("delete", "Collection", &name);
+        put(
+            "deletecollection",
+            "delete",
+            self.plain(id, "deletecollection", Some(DELETE_OPTIONS), Some(STATUS)),
+        );
+        self.finish(paths, &collection, item, false);
+        let mut item = Map::new();
+        for (verb, method, word, takes, gives) in [
+            ("get", "get", "read", None, own.as_str()),
+            ("update", "put", "replace", Some(own.as_str()), own.as_str()),
+            ("patch", "patch", "patch", Some(PATCH), own.as_str()),
+            ("delete", "delete", "delete", Some(DELETE_OPTIONS), STATUS),
+        ] {
+            if r.verbs.contains(&verb) {
+                let operation = self.plain(self.id(word, "", &name), method, takes, Some(gives));
+                item.insert(method.to_owned(), self.operation(&operation));
+            }
+        }
+        let object = format!("{collection}/{{name}}");
+        self.finish(paths, &object, item, true);
+        for (sub, schema) in r.subresources.iter().zip(&self.names.below) {
+            let item = self.below(sub, schema.as_deref(), &name);
+            self.finish(paths, &format!("{object}/{}", sub.name), item, true);
+        }
+    }
+
+    /// The operations of a subresource; one whose kind has no schema (`exec`) is a connection.
+    fn below(&self, sub: &Subresource, schema: Option<&str>, name: &str) -> Map<String, Value> {
+        let mut item = Map::new();
+        let kind = (sub.group.as_str(), sub.version.as_str(), sub.kind.as_str());
+        let tail = format!("{name}{}", capital(&sub.name));
+        for verb in &sub.verbs {
+            let (method, word, takes) = match *verb {
+                "create" => ("post", "create", schema),
+                "update" => ("put", "replace", schema),
+                "patch" => ("patch", "patch", Some(PATCH)),
+                _ => ("get", "read", None),
+            };
+            let text = sub.name == "log";
+            let operation = match schema {
+                None => {
+                    let id = self.id("connect", &capital(method), &tail);
+                    Operation { id, action: "connect", kind, takes: None, gives: None }
+                }
+                Some(schema) => {
+                    let gives = (!text).then_some(schema);
+                    Operation { id: self.id(word, "", &tail), action: method, kind, takes, gives }
+                }
+            };
+            item.insert(method.to_owned(), self.operation(&operation));
+        }
+        item
+    }
+
+    fn finish(&self, paths: &mut Map<String, Value>, path: &str, mut item: Map<String, Value>, named: bool) {
+        if !item.is_empty() {
+            item.insert("parameters".to_owned(), Value::Array(self.common(self.resource.namespaced, named)));
+            paths.insert(path.to_owned(), Value::Object(item));
+        }
+    }
+
+    /// The parameters of all operations of a path.
+    fn common(&self, namespaced: bool, named: bool) -> Vec<Value> {
+        let mut common = Vec::with_capacity(3);
+        if named {
+            common.push(self.dialect.path("name", &format!("name of the {}", self.resource.kind)));
+        }
+        if namespaced {
+            common.push(self.dialect.path("namespace", "the namespace that the object is in"));
+        }
+        common.push(self.dialect.query("pretty", "string", "`true` asks for indented output."));
+        common
+    }
+
+    fn id(&self, verb: &str, infix: &str, rest: &str) -> String {
+        format!("{verb}{}{infix}{rest}", self.place.word)
+    }
+
+    fn plain<'a>(
+        &'a self,
+        id: String,
+        action: &'a str,
+        takes: Option<&'a str>,
+        gives: Option<&'a str>,
+    ) -> Operation<'a> {
+        Operation { id, action, kind: (self.group, self.version, &self.resource.kind), takes, gives }
+    }
+
+    fn operation(&self, o: &Operation<'_>) -> Value {
+        let (group, version, kind) = o.kind;
+        let mut operation = json!({
+            "operationId": o.id,
+            "tags": [self.place.tag],
+            "parameters": self.parameters(o.action),
+            "responses": {"200": self.dialect.answer("OK", o.gives)},
+            "x-kubernetes-action": o.action,
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+        });
+        if matches!(o.action, "post" | "put" | "patch") {
+            operation["responses"]["201"] = self.dialect.answer("Created", o.gives);
+        }
+        if matches!(o.action, "post" | "delete") {
+            operation["responses"]["202"] = self.dialect.answer("Accepted", o.gives);
+        }
+        operation["responses"]["401"] = json!({"description": "Unauthorized"});
+        if let Some(takes) = o.takes {
+            let custom = self.resource.custom();
+            let media = match o.action {
+                "patch" if custom => CUSTOM_PATCH_MEDIA,
+                "patch" => PATCH_MEDIA,
+                _ => OBJECT_MEDIA,
+            };
+            self.dialect.body(&mut operation, media, takes, takes != DELETE_OPTIONS);
+        }
+        operation
+    }
+
+    fn parameters(&self, action: &str) -> Vec<Value> {
+        let mut all: Vec<(&str, &str, &str)> = Vec::new();
+        if matches!(action, "list" | "deletecollection") {
+            all.extend(LIST);
+        }
+        if matches!(action, "delete" | "deletecollection") {
+            all.extend(DELETE);
+        }
+        if action == "list" {
+            all.extend(WATCH);
+        }
+        if matches!(action, "post" | "put" | "patch" | "delete" | "deletecollection") {
+            all.push(("dryRun", "string", "`All` goes through every step but the write."));
+        }
+        if matches!(action, "post" | "put" | "patch") {
+            all.push(("fieldManager", "string", "Who makes the change."));
+            all.push((
+                "fieldValidation",
+                "string",
+                "What happens to unknown and repeated fields: `Ignore`, `Warn` or `Strict`.",
+            ));
+        }
+        if action == "patch" {
+            all.push(("force", "boolean", "Takes over the fields of other managers in an apply."));
+        }
+        all.into_iter().map(|(name, kind, why)| self.dialect.query(name, kind, why)).collect()
+    }
+}
+
+const LIST: [(&str, &str, &str); 8] = [
+    ("continue", "string", "The token that came with the page before."),
+    ("fieldSelector", "string", "Selects objects by their fields."),
+    ("labelSelector", "string", "Selects objects by their labels."),
+    ("limit", "integer", "How many objects a page has at most."),
+    ("resourceVersion", "string", "The version from which, or at which, to read."),
+    ("resourceVersionMatch", "string", "How the version is meant: `Exact` or `NotOlderThan`."),
+    ("sendInitialEvents", "boolean", "Begins a watch with the present objects, and marks where they end."),
+    ("timeoutSeconds", "integer", "Ends the call after this time."),
+];
+const WATCH: [(&str, &str, &str); 2] = [
+    ("allowWatchBookmarks", "boolean", "Lets the watch tell versions without objects."),
+    ("watch", "boolean", "Follows the collection."),
+];
+const DELETE: [(&str, &str, &str); 3] = [
+    ("gracePeriodSeconds", "integer", "How long the object may take to end."),
+    ("orphanDependents", "boolean", "Replaced by `propagationPolicy`."),
+    ("propagationPolicy", "string", "What happens to dependents: `Orphan`, `Background` or `Foreground`."),
+];

@@ -1,11 +1,10 @@
 //! The OpenAPI v2 document of everything, for clients that know no v3.
 
-use super::operations::{self, Dialect};
-use super::v3;
-use crate::paths::GIT_VERSION;
-use kubewright_core::KindDescriptor;
+use super::super::GIT_VERSION;
+use super::super::catalogue::Catalogue;
+use super::operations::{Dialect, Place, Writer};
+use super::schemas;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
 struct V2;
 
@@ -18,18 +17,25 @@ impl Dialect for V2 {
         json!({"name": name, "in": "query", "description": description, "type": kind, "uniqueItems": true})
     }
 
-    fn path(&self, name: &str) -> Value {
-        json!({"name": name, "in": "path", "required": true, "type": "string", "uniqueItems": true})
+    fn path(&self, name: &str, description: &str) -> Value {
+        json!({"name": name, "in": "path", "description": description, "required": true, "type": "string",
+            "uniqueItems": true})
     }
 
-    fn body(&self, operation: &mut Value, media: &[&str], schema: &str) {
+    fn body(&self, operation: &mut Value, media: &[&str], schema: &str, required: bool) {
         operation["consumes"] = json!(media);
-        operation["parameters"] =
-            json!([{"name": "body", "in": "body", "required": true, "schema": reference(schema)}]);
+        let mut body = json!({"name": "body", "in": "body", "schema": reference(schema)});
+        if required {
+            body["required"] = json!(true);
+        }
+        if let Some(parameters) = operation["parameters"].as_array_mut() {
+            parameters.insert(0, body);
+        }
     }
 
-    fn answers(&self, schema: &str) -> Value {
-        json!({"200": {"description": "OK", "schema": reference(schema)}})
+    fn answer(&self, description: &str, schema: Option<&str>) -> Value {
+        let schema = schema.map_or_else(|| json!({"type": "string"}), reference);
+        json!({"description": description, "schema": schema})
     }
 }
 
@@ -65,18 +71,25 @@ fn downgrade(value: &mut Value) {
     }
 }
 
-pub(super) fn document(kinds: &[Arc<KindDescriptor>]) -> Value {
-    let (schemas, names) = v3::schemas(kinds);
+/// The document of everything.
+pub(super) fn document(catalogue: &Catalogue) -> Value {
+    let (mut schemas, mut paths) = (Map::new(), Map::new());
+    for group in &catalogue.groups {
+        for version in &group.versions {
+            let names = schemas::add(&mut schemas, &group.name, version);
+            let place = Place::of(&group.name, &version.name);
+            for (resource, names) in version.resources.iter().zip(&names) {
+                let (group, version) = (group.name.as_str(), version.name.as_str());
+                Writer { dialect: &V2, place: &place, group, version, resource, names }.write(&mut paths);
+            }
+        }
+    }
     let mut definitions = Value::Object(schemas);
     downgrade(&mut definitions);
-    let mut all = Map::new();
-    for (kind, (own, list)) in kinds.iter().zip(&names) {
-        operations::add(&mut all, &V2, kind, own, list);
-    }
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": GIT_VERSION},
-        "paths": all,
+        "paths": paths,
         "definitions": definitions,
     })
 }
