@@ -1,7 +1,7 @@
 //! Bundles: functions that add several parts at once.
 
 use crate::parts::{self, Part};
-use crate::plane::Builder;
+use crate::plane::{Builder, PlaneContext};
 use kubewright_core::api::{self, BuiltinOptions};
 use kubewright_sched::Profile;
 
@@ -22,6 +22,9 @@ pub fn controllers() -> impl Part {
         for controller in kubewright_controllers::all() {
             controller.add(builder);
         }
+        // Pods find the authority's certificate in a ConfigMap of their namespace.
+        let root_ca = |cx: &PlaneContext| cx.ca_pem.as_deref().map(kubewright_controllers::root_ca::controller);
+        parts::controller("root-ca-certificate-publisher", root_ca).add(builder);
     }
 }
 

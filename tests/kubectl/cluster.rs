@@ -12,6 +12,11 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// Whether pods can have a shell.
+    pub(crate) fn has_shell() -> bool {
+        ["/bin/busybox", "/usr/bin/busybox"].iter().any(|p| Path::new(p).exists())
+    }
+
     /// Starts the example with one-second patience for nothing: it waits until the API answers.
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -81,6 +86,13 @@ fn program() -> PathBuf {
 
 /// An image with busybox and its applets.
 fn build_image(path: &Path) {
-    let _ = path;
-    let _ = ImageBuilder::new;
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|p| Path::new(p).exists());
+    let busybox = busybox.expect("busybox is installed (Debian's busybox-static)");
+    let mut image = ImageBuilder::new().file("/bin/busybox", *busybox, 0o755).directory("/tmp", 0o1777);
+    let applets = Command::new(busybox).arg("--list").output().expect("busybox runs");
+    for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|a| *a != "busybox") {
+        image = image.link(&format!("/bin/{applet}"), "/bin/busybox");
+    }
+    let image = image.env("PATH", "/bin").cmd(["sh"]);
+    image.write_layout(path).expect("an image");
 }

@@ -16,6 +16,10 @@ fn kubectl_drives_the_cluster() {
         println!("skipped: kubectl because no version from 1.27 on is installed");
         return;
     }
+    if !Cluster::has_shell() {
+        println!("skipped: kubectl because busybox, the shell of the pods, is not installed");
+        return;
+    }
     let cluster = Cluster::start();
     let mut failures = Vec::new();
     let mut passed = 0;
