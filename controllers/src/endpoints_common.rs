@@ -4,9 +4,10 @@ use crate::pods;
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointPort;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kubewright_core::Resource;
 use kubewright_core::selector::Selector;
+use kubewright_core::ObjectMeta;
 use kubewright_reconcile::{Context, ObjectKey};
+use smol_str::{SmolStr, format_smolstr};
 use std::sync::Arc;
 
 /// A pod behind a Service.
@@ -90,7 +91,10 @@ pub(crate) fn backends(service: &Service, cx: &Context) -> Option<Vec<Backend>> 
         return None;
     }
     let selector = Selector::from_set(wanted.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-    let all = cx.informers().of::<Pod>().list_in(service.namespace().unwrap_or(""));
+    let pods = cx.informers().of::<Pod>();
+    pods.add_index(BY_LABEL, |pod| label_values(&pod.metadata, pod.metadata.labels.iter().flatten()));
+    let (key, value) = wanted.first_key_value()?;
+    let all = pods.by_index(BY_LABEL, &label_value(&service.metadata, key, value));
     let behind = all.iter().filter(|pod| {
         !pods::is_terminal(pod) && pod.metadata.labels.as_ref().is_some_and(|labels| selector.matches(labels))
     });
@@ -103,10 +107,31 @@ pub(crate) fn services_of(pod: &Pod, cx: &Context) -> Vec<ObjectKey> {
     let Some(labels) = &pod.metadata.labels else {
         return Vec::new();
     };
-    let all = cx.informers().of::<Service>().list_in(pod.namespace().unwrap_or(""));
-    let selects = |service: &&Arc<Service>| {
+    let services = cx.informers().of::<Service>();
+    services.add_index(BY_LABEL, |service| {
         let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
-        selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(k, v)| labels.get(k) == Some(v)))
+        label_values(&service.metadata, selector.and_then(|s| s.first_key_value()))
+    });
+    let candidates =
+        labels.iter().flat_map(|(k, v)| services.by_index(BY_LABEL, &label_value(&pod.metadata, k, v)));
+    let selects = |service: &Arc<Service>| {
+        let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+        selector.is_some_and(|s| s.iter().all(|(k, v)| labels.get(k) == Some(v)))
     };
-    all.iter().filter(selects).map(|service| ObjectKey::of(&**service)).collect()
+    candidates.filter(selects).map(|service| ObjectKey::of(&*service)).collect()
+}
+
+/// Pods under each of their labels, Services under the first label of their selector: what one change concerns is then found without a
+/// walk over a whole namespace.
+const BY_LABEL: &str = "label";
+
+fn label_value(meta: &ObjectMeta, key: &str, value: &str) -> SmolStr {
+    format_smolstr!("{}/{key}={value}", meta.namespace.as_deref().unwrap_or(""))
+}
+
+fn label_values<'a>(
+    meta: &ObjectMeta,
+    labels: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Vec<SmolStr> {
+    labels.into_iter().map(|(key, value)| label_value(meta, key, value)).collect()
 }

@@ -22,6 +22,9 @@ use tokio::time::Instant;
 const IN_FLIGHT_MAX: usize = 512;
 /// Pod events of one ReplicaSet within this time make one pass.
 const COALESCE: Duration = Duration::from_millis(5);
+/// Passes over a ReplicaSet are at least this far apart for each pod that it has, and at most this far.
+const PASS_COST_PER_POD: Duration = Duration::from_micros(10);
+const PASS_PERIOD_MAX: Duration = Duration::from_millis(100);
 /// The status of one ReplicaSet is written at most this often.
 const STATUS_PERIOD: Duration = Duration::from_millis(50);
 
@@ -54,14 +57,27 @@ fn selector_of(set: &ReplicaSet) -> Result<Selector, ApiError> {
 
 #[derive(Default)]
 struct ReplicaSets {
-    /// When each status was written last; only to spare writes.
-    written: Mutex<HashMap<ObjectKey, Instant>>,
+    /// The last passes; only to spare work, never to decide anything.
+    paces: Mutex<HashMap<ObjectKey, Pace>>,
+}
+
+/// When a ReplicaSet was looked at last, and what that cost.
+#[derive(Clone, Copy)]
+struct Pace {
+    generation: Option<i64>,
+    passed: Instant,
+    pods: usize,
+    /// When its status was written last.
+    written: Option<Instant>,
 }
 
 impl Reconciler<ReplicaSet> for ReplicaSets {
     type Error = ApiError;
 
     async fn reconcile(&self, set: Arc<ReplicaSet>, cx: &Context) -> Result<Action, ApiError> {
+        if let Some(rest) = self.too_soon(&set) {
+            return Ok(Action::RequeueAfter(rest));
+        }
         let selector = selector_of(&set)?;
         if selector.is_everything() || selector.is_nothing() {
             return Ok(Action::Done);
@@ -76,6 +92,7 @@ impl Reconciler<ReplicaSet> for ReplicaSets {
         };
         let terminating = claimed.iter().filter(|p| pods::is_terminating(p) && !pods::is_terminal(p)).count();
         let (status, again) = status_of(&set, &active, terminating, managed.as_ref().err(), cx);
+        self.note_pass(&set, claimed.len());
         let waited = self.write_status(cx, &set, &status).await?;
         managed?;
         Ok(match waited.into_iter().chain(again).min() {
@@ -85,14 +102,30 @@ impl Reconciler<ReplicaSet> for ReplicaSets {
     }
 
     async fn gone(&self, key: &ObjectKey, _: &Context) -> Result<Action, ApiError> {
-        self.times().remove(key);
+        self.paces().remove(key);
         Ok(Action::Done)
     }
 }
 
 impl ReplicaSets {
-    fn times(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Instant>> {
-        self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn paces(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Pace>> {
+        self.paces.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// How long a pass should wait for more events: the more pods there are to look through, the longer. A changed spec never waits.
+    fn too_soon(&self, set: &ReplicaSet) -> Option<Duration> {
+        let pace = self.paces().get(&ObjectKey::of(set)).copied()?;
+        let pods = u32::try_from(pace.pods).unwrap_or(u32::MAX);
+        let window = PASS_COST_PER_POD.saturating_mul(pods).min(PASS_PERIOD_MAX);
+        let rest = window.checked_sub(pace.passed.elapsed()).filter(|rest| !rest.is_zero())?;
+        (pace.generation == set.metadata.generation).then_some(rest)
+    }
+
+    fn note_pass(&self, set: &ReplicaSet, pods: usize) {
+        let mut paces = self.paces();
+        let written = paces.get(&ObjectKey::of(set)).and_then(|p| p.written);
+        let generation = set.metadata.generation;
+        paces.insert(ObjectKey::of(set), Pace { generation, passed: Instant::now(), pods, written });
     }
 
     /// Writes the status, or says after which time it may be written.
@@ -107,7 +140,7 @@ impl ReplicaSets {
             return Ok(None);
         }
         let key = ObjectKey::of(set);
-        let last = self.times().get(&key).copied();
+        let last = self.paces().get(&key).and_then(|p| p.written);
         if let Some(rest) = last.and_then(|last| STATUS_PERIOD.checked_sub(last.elapsed()))
             && !rest.is_zero()
             && old.observed_generation == status.observed_generation
@@ -118,7 +151,9 @@ impl ReplicaSets {
             Err(e) if e.is_not_found() => return Ok(None),
             other => other?,
         };
-        self.times().insert(key, Instant::now());
+        if let Some(pace) = self.paces().get_mut(&key) {
+            pace.written = Some(Instant::now());
+        }
         Ok(None)
     }
 }
