@@ -15,8 +15,10 @@
 
 mod api;
 mod client;
+mod https;
 mod transport;
 
 pub use api::{Api, DeleteOptions, Event, List};
 pub use client::{Client, system_user};
+pub use https::{Config, ConfigError, Credentials, HttpsTransport};
 pub use transport::Transport;
