@@ -100,21 +100,45 @@ pub(crate) async fn apply(
     warnings: &mut Vec<String>,
 ) -> Result<Arc<ApiObject>, ApiError> {
     let name = call.name()?;
-    for _ in 0..TRIES {
-        let entry = read::current(call, name).await?;
-        let shape = entry.shape(&call.kind)?;
-        let old = shape.object.value()?;
-        let changed = change(&old)?;
-        let unconditional = matches!(meta::resource_version(&changed.object), "" | "0")
-            || call.verb == kubewright_core::Verb::Patch;
-        warnings.clone_from(&changed.warnings);
-        match attempt(call, subresource, &entry, &old, changed.object, warnings).await? {
-            Some(object) => return Ok(object),
-            None if unconditional => {}
-            None => break,
+    for attempt in 0..TRIES {
+        let found = Found::of(call, name, attempt).await?;
+        let said = warnings.len();
+        let done = match found.old(call).and_then(|old| Ok((change(&old)?, old))) {
+            Err(e) => Err(e),
+            Ok((changed, old)) => {
+                warnings.extend(changed.warnings);
+                try_write(call, subresource, &found, &old, changed.object, warnings).await
+            }
+        };
+        match done {
+            Ok(Some(object)) => return Ok(object),
+            // What is refused on a state that may be old is judged again on the newest.
+            Err(e) if found.newest => return Err(e),
+            Ok(None) | Err(_) => warnings.truncate(said),
         }
     }
     Err(ApiError::stale(call.kind.group(), call.kind.plural(), name))
+}
+
+/// The object that a write begins with.
+struct Found {
+    entry: Arc<Entry>,
+    /// Whether every acknowledged write is in it. The first try takes what the cache holds at the moment: nearly always that is
+    /// the newest, and the commit's comparison finds out where it is not.
+    newest: bool,
+}
+
+impl Found {
+    async fn of(call: &Call, name: &str, attempt: usize) -> Result<Self, ApiError> {
+        match read::held(call, name).filter(|_| attempt == 0) {
+            Some(entry) => Ok(Found { entry, newest: false }),
+            None => Ok(Found { entry: read::current(call, name).await?, newest: true }),
+        }
+    }
+
+    fn old(&self, call: &Call) -> Result<Value, ApiError> {
+        self.entry.shape(&call.kind)?.object.value()
+    }
 }
 
 /// Changes an object in place, past defaults, admission and validation: for the server's own writes, whose rules stand elsewhere.
@@ -126,11 +150,15 @@ pub(crate) async fn edit(
     name: &str,
     change: &(dyn Fn(&mut Value) -> Result<(), ApiError> + Sync),
 ) -> Result<Arc<ApiObject>, ApiError> {
-    for _ in 0..TRIES {
-        let entry = read::current(call, name).await?;
-        let mut object = entry.shape(&call.kind)?.object.value()?;
-        change(&mut object)?;
-        let expected = entry.shape.object.resource_version();
+    for attempt in 0..TRIES {
+        let found = Found::of(call, name, attempt).await?;
+        let mut object = found.old(call)?;
+        match change(&mut object) {
+            Err(e) if found.newest => return Err(e),
+            Err(_) => continue,
+            Ok(()) => {}
+        }
+        let expected = found.entry.shape.object.resource_version();
         if let Outcome::Done(object) = pipeline::commit(call, &object, expected, Vec::new()).await? {
             return Ok(object);
         }
@@ -138,11 +166,11 @@ pub(crate) async fn edit(
     Err(ApiError::stale(call.kind.group(), call.kind.plural(), name))
 }
 
-/// One try; `None` where another write came between.
-async fn attempt(
+/// One try; `None` where another write came between, or only the newest state can tell.
+async fn try_write(
     call: &Call,
     subresource: Option<&str>,
-    entry: &Arc<Entry>,
+    found: &Found,
     old: &Value,
     mut object: Value,
     warnings: &mut Vec<String>,
@@ -164,8 +192,9 @@ async fn attempt(
     pipeline::validate_update(kind, &object, old, cx)?;
     pipeline::admit_validate(call, &request, Some(&object)).await?;
     warnings.extend(kind.strategy.warnings(&object));
+    let entry = &found.entry;
     if object == *old {
-        return Ok(Some(entry.shape(&call.kind)?.object.clone()));
+        return if found.newest { Ok(Some(entry.shape(&call.kind)?.object.clone())) } else { Ok(None) };
     }
     let expected = entry.shape.object.resource_version();
     if delete::is_finished(kind, &object) {
