@@ -9,13 +9,23 @@ use std::collections::BTreeMap;
 /// Why a node refuses a pod; it becomes the pod's reason and message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
+    /// The reason of the event, which is one of a few.
+    pub(crate) event: &'static str,
     pub(crate) reason: String,
     pub(crate) message: String,
 }
 
 impl Refusal {
     fn new(reason: &str, message: String) -> Self {
-        Refusal { reason: reason.to_owned(), message }
+        let event = match reason {
+            "OutOfcpu" => "OutOfcpu",
+            "OutOfmemory" => "OutOfmemory",
+            "OutOfpods" => "OutOfpods",
+            "NodeAffinity" => "NodeAffinity",
+            "PodOSNotSupported" => "PodOSNotSupported",
+            _ => "UnexpectedAdmissionError",
+        };
+        Refusal { event, reason: reason.to_owned(), message }
     }
 }
 

@@ -132,7 +132,6 @@ async fn delete_object(a: &Inner, w: &Arc<PodWorker>) -> Result<(), ApiError> {
 
 /// Refuses or ends a pod for a reason of the node's.
 fn fail(a: &Inner, w: &Arc<PodWorker>, reason: &str, message: String) -> Next {
-    a.events.pod(&w.pod(), WARNING, "Failed", message.clone());
     w.with(|s| s.failed = Some((reason.to_owned(), message)));
     a.report(w, false);
     Next { at: Some(a.clock.now()), forget: false }
@@ -144,6 +143,7 @@ async fn sync(a: &Arc<Inner>, w: &Arc<PodWorker>) -> Result<Next, kubewright_run
     if !w.with(|s| s.admitted) {
         let started = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
         if !started && let Err(refusal) = admission::admit(a, &pod) {
+            a.events.pod(&pod, WARNING, refusal.event, refusal.message.clone());
             return Ok(fail(a, w, &refusal.reason, refusal.message));
         }
         w.with(|s| s.admitted = true);
@@ -243,8 +243,9 @@ async fn carry_out(
     futures::future::join_all(kills).await;
     let log_dir = a.log_dir(pod);
     let config = cri::sandbox_config(pod, actions.attempt, log_dir, &a.settings.dns);
-    let mut observed = Arc::new(observed.clone());
     let mut done = !actions.kill.is_empty();
+    // What was just ended counts for the back-off of its successor.
+    let mut observed = if done { observe(a, w).await? } else { Arc::new(observed.clone()) };
     if actions.create_sandbox {
         let handler = a.runtime_handler(pod);
         if let Err(e) = a.runtime.run_pod_sandbox(&config, &handler).await {

@@ -66,7 +66,9 @@ pub fn compute(pod: &Pod, input: &StatusInput<'_>) -> PodStatus {
     let inits = containers::inits(spec, &old, input);
     let regular = containers::regular(spec, &old, input);
     status.phase = Some(phase::phase(spec, &inits, &regular, input.ended).to_owned());
-    if let Some((reason, message)) = input.failed {
+    // A pod whose containers may still run is never shown as over.
+    let over = input.ended || !input.observed.any_running();
+    if let Some((reason, message)) = input.failed.filter(|_| over) {
         status.phase = Some("Failed".to_owned());
         status.reason = Some(reason.to_owned());
         status.message = Some(message.to_owned()).filter(|m| !m.is_empty());

@@ -156,6 +156,9 @@ fn what_ended_stays_ended() {
         (&s["phase"], &s["reason"], &s["message"]),
         (&json!("Failed"), &json!("OutOfcpu"), &json!("no room"))
     );
+    let running = case(spec.clone(), &[instance("c", "running", 0)]);
+    let s = status(&Case { failed: Some(("DeadlineExceeded", "late")), ..running });
+    assert_eq!((&s["phase"], &s["reason"]), (&json!("Running"), &Value::Null));
     let s = status(&case(spec, &[instance("c", "exited", 0)]));
     assert_eq!(condition(&s, "Ready").1, "PodCompleted");
 }
