@@ -7,7 +7,7 @@ use crate::port::{
 };
 use crate::{Error, Reason};
 use futures::StreamExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(super) const ALL: &[Case] = &[
@@ -31,6 +31,8 @@ pub(super) struct Pod<'a> {
     pub(super) subject: &'a Subject,
     pub(super) config: PodSandboxConfig,
     pub(super) id: String,
+    /// How many containers were configured.
+    attempts: AtomicU32,
 }
 
 pub(super) fn said(error: Error) -> String {
@@ -63,7 +65,7 @@ impl<'a> Pod<'a> {
         };
         change(&mut config);
         let id = subject.runtime.run_pod_sandbox(&config, "").await.map_err(said)?;
-        Ok(Pod { subject, config, id })
+        Ok(Pod { subject, config, id, attempts: AtomicU32::new(0) })
     }
 
     pub(super) async fn config(&self, command: &[&str]) -> Result<ContainerConfig, String> {
@@ -71,8 +73,10 @@ impl<'a> Pod<'a> {
             Some(image) => image.id,
             None => self.subject.images.pull_image(&self.subject.image, None).await.map_err(said)?,
         };
+        // A name with its attempt is taken once in a sandbox.
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         Ok(ContainerConfig {
-            metadata: ContainerMetadata { name: "main".to_owned(), attempt: 0 },
+            metadata: ContainerMetadata { name: "main".to_owned(), attempt },
             image,
             user_specified_image: self.subject.image.clone(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
