@@ -14,6 +14,7 @@
 //! ```
 
 mod atomic;
+pub mod csi;
 mod error;
 pub mod fields;
 mod files;
