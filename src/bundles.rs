@@ -23,7 +23,8 @@ pub fn controllers() -> impl Part {
             controller.add(builder);
         }
         // Pods find the authority's certificate in a ConfigMap of their namespace.
-        let root_ca = |cx: &PlaneContext| cx.ca_pem.as_deref().map(kubewright_controllers::root_ca::controller);
+        let root_ca =
+            |cx: &PlaneContext| cx.ca_pem.as_deref().map(kubewright_controllers::root_ca::controller);
         parts::controller("root-ca-certificate-publisher", root_ca).add(builder);
     }
 }

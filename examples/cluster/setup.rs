@@ -143,6 +143,24 @@ async fn add_node(
     }
 }
 
+#[cfg(feature = "cri")]
+async fn cri_node(builder: Builder, name: &str, root: PathBuf, socket: &str) -> Result<Builder, String> {
+    use kubewright::runtime::ContainerRuntime;
+    use kubewright::runtime::cri::CriClient;
+    let socket = if socket.contains("://") { socket.to_owned() } else { format!("unix://{socket}") };
+    let runtime = CriClient::connect(&socket).await.map_err(|e| format!("{socket}: {e}"))?;
+    runtime.version().await.map_err(|e| format!("{socket}: {e}"))?;
+    Ok(builder.with(nodes::node(name, move |setup: NodeSetup| {
+        let shared = Arc::new(runtime);
+        Ok(real(setup.agent(), &root).runtime(shared.clone()).images(shared).build()?)
+    })))
+}
+
+#[cfg(not(feature = "cri"))]
+async fn cri_node(_: Builder, _: &str, _: PathBuf, _: &str) -> Result<Builder, String> {
+    Err("the CRI client is not built in: build with --features cri".to_owned())
+}
+
 fn real(agent: NodeAgentBuilder, root: &Path) -> NodeAgentBuilder {
     agent.root_dir(root).volumes(Arc::new(VolumeManager::builder(root).build()))
 }

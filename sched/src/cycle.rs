@@ -65,7 +65,7 @@ impl CycleCache {
         pod: &PodInfo,
         nodes: &NodeTable,
         tie: u64,
-    ) -> Result<Choice, Diagnosis> {
+    ) -> Result<Choice, Box<Diagnosis>> {
         self.clock += 1;
         let mut cache = self.take(pod);
         cache.refresh(profile, pod, nodes);
@@ -98,20 +98,20 @@ impl CycleCache {
         pod: &PodInfo,
         nodes: &NodeTable,
         tie: u64,
-    ) -> Result<Choice, Diagnosis> {
+    ) -> Result<Choice, Box<Diagnosis>> {
         let diagnosis = || Diagnosis { nodes: nodes.len(), ..Diagnosis::default() };
         if let Some(refused) = &cache.refused {
-            return Err(Diagnosis { pod: Some(refused.clone()), ..diagnosis() });
+            return Err(Box::new(Diagnosis { pod: Some(refused.clone()), ..diagnosis() }));
         }
         let mut feasible = cache.feasible.clone();
         let mut further = Vec::new();
         for (at, plugin) in profile.cluster_plugins() {
             if let Err(refused) = cache.filter_cluster(at, plugin, pod, nodes, &mut feasible, &mut further) {
-                return Err(Diagnosis { pod: Some(refused), ..diagnosis() });
+                return Err(Box::new(Diagnosis { pod: Some(refused), ..diagnosis() }));
             }
         }
         match feasible.count_ones(..) {
-            0 => Err(cache.diagnose(nodes, further)),
+            0 => Err(Box::new(cache.diagnose(nodes, further))),
             1 => Ok(Choice { node: row(feasible.minimum().unwrap_or(0)) }),
             _ => Ok(self.best(cache, profile, pod, nodes, &feasible, tie)),
         }

@@ -111,7 +111,7 @@ impl PodRequests {
     /// requests take the place of the sums that they name.
     pub fn of(pod: &Pod, symbols: &mut Interner) -> Self {
         let Some(spec) = &pod.spec else { return Self::default() };
-        let mut requests = sum(spec, symbols, |container, symbols| read(container, symbols));
+        let mut requests = sum(spec, symbols, read);
         let with_defaults = sum(spec, symbols, |container, symbols| {
             let mut resources = read(container, symbols);
             let asked = |name: &str| {

@@ -209,7 +209,7 @@ impl Scheduler {
         let (profile, cache) = self.profiles.get_mut(pod.info.scheduler_name())?;
         match cache.run(profile, &pod.info, &self.nodes, tie) {
             Ok(choice) => Some(self.commit(pod, choice.node, now)),
-            Err(diagnosis) => Some(self.refuse_pod(pod, diagnosis, now)),
+            Err(diagnosis) => Some(self.refuse_pod(pod, *diagnosis, now)),
         }
     }
 

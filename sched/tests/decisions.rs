@@ -79,7 +79,7 @@ fn filters_say_why_in_upstreams_words() {
         json!({}),
         "0/2 nodes are available: 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable.",
     );
-    check(&[tainted.clone()], json!({"tolerations": [{"key": "k", "operator": "Exists"}]}), "d");
+    check(std::slice::from_ref(&tainted), json!({"tolerations": [{"key": "k", "operator": "Exists"}]}), "d");
     check(&[tainted], json!({"tolerations": [{"operator": "Exists", "effect": "NoSchedule"}]}), "d");
     check(
         &[cordoned],

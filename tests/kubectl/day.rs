@@ -115,8 +115,7 @@ fn selectors(k: &Kubectl, _: &Cluster) -> Outcome {
         &["get", "cm", "-l", "tier", "--sort-by=.metadata.name", "-L", "tier"],
         &["TIER", "front", "back"],
     )?;
-    k.fails(&["get", "cm", "--field-selector", "spec.x=1"], "field label not supported")?;
-    k.fails(&["get", "cm", "-l", "a=="], "").or_else(|_| Ok(()))
+    k.fails(&["get", "cm", "--field-selector", "spec.x=1"], "field label not supported")
 }
 
 fn patches(k: &Kubectl, _: &Cluster) -> Outcome {
@@ -251,15 +250,14 @@ fn watch(k: &Kubectl, _: &Cluster) -> Outcome {
     let (start, mut seen) = (Instant::now(), String::new());
     while !seen.contains("DELETED") && start.elapsed() < Duration::from_secs(20) {
         if let Ok(line) = told.recv_timeout(Duration::from_millis(200)) {
-            if line.contains("watched") {
-                seen.push_str(line.split_whitespace().next().unwrap_or(""));
-                seen.push(' ');
-            }
+            seen.push_str(line.split_whitespace().next().filter(|_| line.contains("watched")).unwrap_or(""));
+            seen.push(' ');
         }
     }
     let _ = child.kill();
     let _ = child.wait();
-    has(&seen, "ADDED MODIFIED DELETED")
+    let seen: Vec<&str> = seen.split_whitespace().collect();
+    has(&seen.join(" "), "ADDED MODIFIED DELETED")
 }
 
 fn describe(k: &Kubectl, _: &Cluster) -> Outcome {
@@ -461,11 +459,6 @@ fn tokens(k: &Kubectl, _: &Cluster) -> Outcome {
     if token.trim().split('.').count() != 3 {
         return Err(format!("no JWT: {token}"));
     }
-    let user = format!("system:serviceaccount:{}:robot", k.namespace);
-    k.fails(&["get", "pods", "--token", token.trim(), "--as", ""], &user).or_else(|_| {
-        // With the client certificate of the kubeconfig still in place, the certificate counts.
-        Ok::<(), String>(())
-    })?;
     k.shows(&["get", "sa"], &["robot"])
 }
 

@@ -70,7 +70,7 @@ async fn a_silent_node_becomes_unknown_and_is_emptied() {
     );
     let alive = json_of(&world.nodes, "alive").await;
     assert_eq!(alive["spec"]["taints"], Value::Null);
-    assert!(!pods::is_ready(&*pods.get("p").await.expect("a pod")));
+    assert!(!pods::is_ready(&pods.get("p").await.expect("a pod")));
 }
 
 #[tokio::test]

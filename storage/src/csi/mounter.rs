@@ -20,12 +20,15 @@ const RECORD: &str = "vol_data.json";
 /// Beside a staging directory: for which targets it is staged.
 const USERS: &str = "users.json";
 
+/// Held by whoever works on one volume of one pod.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// Publishes volumes through the drivers that were registered, by name.
 #[derive(Default)]
 pub struct CsiNodeMounter {
     drivers: Mutex<BTreeMap<String, Arc<dyn Node>>>,
     /// One call for a volume at a time.
-    busy: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    busy: Mutex<HashMap<(String, String), Turn>>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
