@@ -146,7 +146,7 @@ async fn add_node(
 #[cfg(feature = "cri")]
 async fn cri_node(builder: Builder, name: &str, root: PathBuf, socket: &str) -> Result<Builder, String> {
     use kubewright::runtime::ContainerRuntime;
-    use kubewright::runtime::cri::CriClient;
+    use kubewright::runtime::CriClient;
     let socket = if socket.contains("://") { socket.to_owned() } else { format!("unix://{socket}") };
     let runtime = CriClient::connect(&socket).await.map_err(|e| format!("{socket}: {e}"))?;
     runtime.version().await.map_err(|e| format!("{socket}: {e}"))?;

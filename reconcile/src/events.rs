@@ -82,7 +82,8 @@ impl EventRecorder {
         let (sender, receiver) = mpsc::channel(WAITING_EVENTS_MAX);
         let cancel = CancellationToken::new();
         let guard = Arc::new(cancel.clone().drop_guard());
-        let writer = Writer { client, clock, series: FxHashMap::default(), buckets: FxHashMap::default() };
+        let writer =
+            Writer { client, clock, series: FxHashMap::default(), buckets: FxHashMap::default(), stamp: 0 };
         tokio::spawn(cancel.run_until_cancelled_owned(writer.run(receiver)));
         EventRecorder { sender, controller: Arc::from(controller), dropped: Arc::default(), _guard: guard }
     }
@@ -156,6 +157,8 @@ struct Writer {
     series: FxHashMap<SeriesKey, Series>,
     /// By object: tokens left, and when they were counted.
     buckets: FxHashMap<String, (f64, jiff::Timestamp)>,
+    /// The nanoseconds in the last event's name; no two events of one moment share a name.
+    stamp: i128,
 }
 
 impl Writer {
@@ -193,7 +196,8 @@ impl Writer {
         if !self.take_token(&subject, now) {
             return Ok(());
         }
-        let event = new_event(&told, now);
+        self.stamp = now.as_nanosecond().max(self.stamp + 1);
+        let event = new_event(&told, now, self.stamp);
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let name = event.metadata.name.clone().unwrap_or_default();
         Api::<Event>::namespaced(self.client.clone(), &namespace).create(&event).await?;
@@ -225,7 +229,7 @@ fn elapsed(from: jiff::Timestamp, to: jiff::Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-fn new_event(told: &Told, now: jiff::Timestamp) -> Event {
+fn new_event(told: &Told, now: jiff::Timestamp, stamp: i128) -> Event {
     let name = told.regarding.name.as_deref().unwrap_or("unknown");
     let mut event = Event {
         action: Some(told.action.clone()),
@@ -238,7 +242,7 @@ fn new_event(told: &Told, now: jiff::Timestamp) -> Event {
         type_: Some(told.kind.as_str().to_owned()),
         ..Event::default()
     };
-    event.metadata.name = Some(format!("{name}.{:x}", now.as_nanosecond()));
+    event.metadata.name = Some(format!("{name}.{stamp:x}"));
     event.metadata.namespace = Some(told.regarding.namespace.clone().unwrap_or_else(|| "default".to_owned()));
     event
 }

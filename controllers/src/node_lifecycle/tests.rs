@@ -1,3 +1,5 @@
+//! What the keeper of nodes does, over a fake API and a manual clock.
+
 use super::*;
 use kubewright_core::ManualClock;
 use kubewright_reconcile::client::Api;

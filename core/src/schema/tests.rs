@@ -1,3 +1,5 @@
+//! What schemas prune, default, check and publish.
+
 use super::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! What is decided for a pod, by tables.
+
 use super::*;
 use crate::testing::{instance, observed, pod};
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! When probes count, by tables.
+
 use super::*;
 use crate::testing::pod;
 use kubewright_core::SystemClock;

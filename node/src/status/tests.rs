@@ -1,3 +1,5 @@
+//! Which status follows from what runs, by tables.
+
 use super::*;
 use crate::probe::ContainerProbes;
 use crate::testing::{instance, observed, pod};

@@ -1,3 +1,5 @@
+//! What the fake runtime does.
+
 use super::*;
 use crate::port::*;
 use futures::{SinkExt, StreamExt};

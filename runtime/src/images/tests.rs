@@ -1,3 +1,5 @@
+//! Images in, images out, and bad ones refused.
+
 use super::store::ImageStore;
 use super::{EMPTY_LAYER, ImageBuilder};
 use crate::Reason;
