@@ -18,8 +18,8 @@ fn reason(status: &Status, other: Reason) -> Reason {
         Code::AlreadyExists => Reason::AlreadyExists,
         Code::InvalidArgument | Code::OutOfRange => Reason::Invalid,
         Code::FailedPrecondition => Reason::FailedPrecondition,
-        Code::DeadlineExceeded | Code::Cancelled => Reason::Timeout,
-        Code::Unavailable | Code::ResourceExhausted | Code::Aborted => Reason::TryAgain,
+        Code::DeadlineExceeded => Reason::Timeout,
+        Code::Unavailable | Code::Cancelled | Code::ResourceExhausted | Code::Aborted => Reason::TryAgain,
         Code::Unimplemented => Reason::Unsupported,
         _ => other,
     }
