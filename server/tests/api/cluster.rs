@@ -305,7 +305,12 @@ async fn documents_tell_what_is_served() {
     assert!(definitions.contains_key("io.k8s.api.core.v1.Pod"));
     check_references(&v2, &|name| definitions.contains_key(name));
     let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-    assert_eq!(get("/openapi/v2", protobuf).await.unwrap_err().code(), 406);
+    let mut request = ApiRequest::new(Verb::Get, Target::Path("/openapi/v2".to_owned()));
+    request.accept = protobuf.into();
+    let ResponseBody::Raw { content_type, bytes } = plane.send(request).await.unwrap().body else {
+        panic!("{protobuf}")
+    };
+    assert!(content_type.contains("protobuf") && bytes.len() > 1000, "{content_type}");
     assert_eq!(get("/version", "").await.unwrap()["minor"], "36");
     assert_eq!(get("/nowhere", "").await.unwrap_err().code(), 404);
     for path in ["/healthz", "/livez?verbose", "/readyz/ping", "/metrics"] {
