@@ -3,7 +3,7 @@
 //! This crate turns the volumes of a pod into directories of the node, and keeps those that follow an API object up to
 //! date. It knows no containers and no API server: objects and tokens come in through [`VolumeSource`].
 //!
-//! A kind of volume is one file: an implementation of [`VolumePlugin`], given to [`VolumeManager::with`].
+//! A kind of volume is one file: an implementation of [`VolumePlugin`], given to `VolumeManagerBuilder::with`.
 //!
 //! ```
 //! use kubewright_storage::{VolumeManager, plugins};

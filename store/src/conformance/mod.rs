@@ -1,7 +1,7 @@
 //! The conformance suite: what every store must do, as named cases that any implementation can run.
 //!
 //! Give [`Conformance`] a way to open the store under test; it gives back a [`Report`]. Cases are chosen by what the store says of itself in
-//! [`Capabilities`](crate::Capabilities). Keys are new for every run, so a store that holds other keys already, or is shared, is no obstacle;
+//! [`Capabilities`]. Keys are new for every run, so a store that holds other keys already, or is shared, is no obstacle;
 //! the suite compacts it, though.
 //!
 //! ```
