@@ -138,7 +138,11 @@ async fn add_node(
             })))
         }
         RuntimeChoice::Cri(socket) => {
-            Err(format!("the CRI runtime at {socket} can't be used by this example yet"))
+            if options.nodes != 1 {
+                return Err("--runtime cri=SOCKET is one runtime, so it takes --nodes 1".to_owned());
+            }
+            folder(&root)?;
+            cri_node(builder, &name, root, socket).await
         }
     }
 }
