@@ -146,7 +146,7 @@ async fn bind(parts: &Builder, authority: Option<&CertificateAuthority>) -> Resu
 fn access(parts: &Builder) -> Result<Access, TlsError> {
     let key = match &parts.keys {
         Some(folder) => SigningKey::load_or_generate(&folder.join("service-accounts.key"))?,
-        None => SigningKey::generate()?,
+        None => SigningKey::on_demand(),
     };
     Ok(match &parts.authorizer {
         None => Access::rbac(key, parts.clock.clone()),

@@ -8,10 +8,11 @@ mod common;
 
 use client::{Report, Workload};
 use common::{cpu_seconds, median, resident_megabytes, row};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kubewright::client::Api;
 use kubewright::store::RedbStore;
 use kubewright::{ControlPlane, Https, RunningPlane, bundles, parts};
+use serde_json::json;
 use std::path::Path;
 
 #[global_allocator]
@@ -66,6 +67,11 @@ async fn plane(folder: &Path) -> RunningPlane {
 
 /// The pods that are read and patched.
 async fn targets(plane: &RunningPlane) {
+    for namespace in ["default", "kube-system"] {
+        let accounts = Api::<ServiceAccount>::namespaced(plane.client().clone(), namespace);
+        let account = serde_json::from_value(json!({"metadata": {"name": "default"}})).expect("an account");
+        accounts.create(&account).await.expect("it is created");
+    }
     let pods = Api::<Pod>::namespaced(plane.client().clone(), "default");
     let names = (0..client::PATCHED).map(|n| format!("one-{n}")).chain(["one".to_owned()]);
     for (number, name) in names.enumerate() {

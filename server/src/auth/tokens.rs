@@ -83,7 +83,10 @@ impl ServiceAccountTokens {
     }
 
     /// The public key as a JSON Web Key Set.
-    pub fn key_set(&self) -> Value {
+    ///
+    /// # Errors
+    /// 500 where the key had to be made and the system gave no randomness.
+    pub fn key_set(&self) -> Result<Value, ApiError> {
         self.key.key_set()
     }
 

@@ -14,12 +14,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// A private key for ES256 signatures.
 pub struct SigningKey {
+    /// Empty until a key that is made on demand is needed.
+    made: OnceLock<Result<Pair, String>>,
+}
+
+struct Pair {
     id: String,
-    pair: EcdsaKeyPair,
+    private: EcdsaKeyPair,
     /// The uncompressed point: 0x04, x, y.
     point: Vec<u8>,
 }
@@ -34,7 +41,8 @@ struct Header {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.id)
+        let id = self.present().map_or("not made yet", |pair| pair.id.as_str());
+        write!(f, "SigningKey({id})")
     }
 }
 
@@ -45,6 +53,11 @@ impl SigningKey {
     /// Where the system gives no randomness.
     pub fn generate() -> Result<Self, TlsError> {
         Self::from_pem(&new_pem()?)
+    }
+
+    /// A new key that is made when the first token is signed: the first randomness of a process costs tens of milliseconds.
+    pub fn on_demand() -> Self {
+        SigningKey { made: OnceLock::new() }
     }
 
     /// The key kept in a file (mode 0600), made there at the first start.
@@ -60,21 +73,29 @@ impl SigningKey {
     /// # Errors
     /// Where it is no P-256 key.
     pub fn from_pem(pem: &str) -> Result<Self, TlsError> {
-        let failed = |e: &dyn fmt::Display| TlsError::certificate("the key of service account tokens", e);
-        let public = KeyPair::from_pem(pem).map_err(|e| failed(&e))?;
-        let der = public.serialize_der();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der)
-            .map_err(|_| failed(&"it is no key on the curve P-256"))?;
-        let id = URL_SAFE_NO_PAD.encode(Sha256::digest(public.subject_public_key_info()));
-        Ok(SigningKey { id, pair, point: public.public_key_raw().to_vec() })
+        Ok(SigningKey { made: OnceLock::from(Ok(Pair::from_pem(pem)?)) })
+    }
+
+    /// The key, if it was made.
+    fn present(&self) -> Option<&Pair> {
+        self.made.get().and_then(|made| made.as_ref().ok())
+    }
+
+    /// The key, made now if it was not yet.
+    fn pair(&self) -> Result<&Pair, ApiError> {
+        let made = self
+            .made
+            .get_or_init(|| new_pem().and_then(|pem| Pair::from_pem(&pem)).map_err(|e| e.to_string()));
+        made.as_ref().map_err(ApiError::internal)
     }
 
     pub(super) fn sign(&self, claims: &impl Serialize) -> Result<String, ApiError> {
-        let header = Header { alg: "ES256".to_owned(), kid: self.id.clone() };
+        let pair = self.pair()?;
+        let header = Header { alg: "ES256".to_owned(), kid: pair.id.clone() };
         let mut token = part(&header)?;
         token.push('.');
         token.push_str(&part(claims)?);
-        let signature = self.pair.sign(&SystemRandom::new(), token.as_bytes());
+        let signature = pair.private.sign(&SystemRandom::new(), token.as_bytes());
         let signature = signature.map_err(|_| ApiError::internal("the token could not be signed"))?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
@@ -84,7 +105,8 @@ impl SigningKey {
     /// Whether a token names this key, be it good or not.
     pub(super) fn signed(&self, token: &str) -> bool {
         let header = token.split('.').next().unwrap_or("");
-        parsed::<Header>(header).is_some_and(|h| h.kid == self.id)
+        let Some(pair) = self.present() else { return false };
+        parsed::<Header>(header).is_some_and(|h| h.kid == pair.id)
     }
 
     /// The claims of a token of this key; times are left to the caller, who has the clock.
@@ -93,19 +115,32 @@ impl SigningKey {
         let (message, signature) = token.rsplit_once('.').ok_or_else(bad)?;
         let (header, claims) = message.split_once('.').ok_or_else(bad)?;
         let header: Header = parsed(header).ok_or_else(bad)?;
-        if header.alg != "ES256" || header.kid != self.id {
-            return Err("the token was signed with another key".to_owned());
-        }
+        let pair = self.present().filter(|pair| header.alg == "ES256" && header.kid == pair.id);
+        let pair = pair.ok_or_else(|| "the token was signed with another key".to_owned())?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| bad())?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.point)
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &pair.point)
             .verify(message.as_bytes(), &signature)
             .map_err(|_| "the signature of the token does not hold".to_owned())?;
         parsed(claims).ok_or_else(bad)
     }
 
-    pub(super) fn key_set(&self) -> Value {
-        let (x, y) = (URL_SAFE_NO_PAD.encode(&self.point[1..33]), URL_SAFE_NO_PAD.encode(&self.point[33..]));
-        json!({"keys": [{"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "kid": self.id, "x": x, "y": y}]})
+    pub(super) fn key_set(&self) -> Result<Value, ApiError> {
+        let pair = self.pair()?;
+        let coordinate = |at: Range<usize>| URL_SAFE_NO_PAD.encode(&pair.point[at]);
+        Ok(json!({"keys": [{"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "kid": pair.id,
+            "x": coordinate(1..33), "y": coordinate(33..65)}]}))
+    }
+}
+
+impl Pair {
+    fn from_pem(pem: &str) -> Result<Self, TlsError> {
+        let failed = |e: &dyn fmt::Display| TlsError::certificate("the key of service account tokens", e);
+        let public = KeyPair::from_pem(pem).map_err(|e| failed(&e))?;
+        let der = public.serialize_der();
+        let private = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der)
+            .map_err(|_| failed(&"it is no key on the curve P-256"))?;
+        let id = URL_SAFE_NO_PAD.encode(Sha256::digest(public.subject_public_key_info()));
+        Ok(Pair { id, private, point: public.public_key_raw().to_vec() })
     }
 }
 

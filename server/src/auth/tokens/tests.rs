@@ -105,11 +105,21 @@ fn audiences_and_signatures_are_checked() {
 }
 
 #[test]
+fn a_key_on_demand_is_made_once() {
+    let key = SigningKey::on_demand();
+    assert_eq!(format!("{key:?}"), "SigningKey(not made yet)");
+    assert!(!key.signed("a.b.c"));
+    let token = key.sign(&json!({"sub": "a"})).unwrap();
+    assert!(key.signed(&token) && key.verify::<serde_json::Value>(&token).is_ok());
+    assert!(!SigningKey::on_demand().signed(&token), "another key is another key");
+}
+
+#[test]
 fn the_key_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sa.key");
     let (a, b) = (SigningKey::load_or_generate(&path).unwrap(), SigningKey::load_or_generate(&path).unwrap());
-    assert_eq!(a.key_set(), b.key_set());
+    assert_eq!(a.key_set().unwrap(), b.key_set().unwrap());
     std::fs::write(&path, "damaged").unwrap();
     assert!(SigningKey::load_or_generate(&path).is_err());
 }
