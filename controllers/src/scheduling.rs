@@ -199,7 +199,7 @@ async fn write_condition(
     message: &str,
     nominated: Option<&(SmolStr, Vec<PodKey>)>,
 ) -> Result<(), ApiError> {
-    let status = pod.pod.status.as_ref();
+    let status = pod.pod.as_ref().and_then(|p| p.status.as_ref());
     let known = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
     let same = known
         .into_iter()

@@ -1,60 +1,39 @@
-//! One scheduling cycle: filter, score, choose; pods of one class share what was found out about the rows that did not change.
+//! One scheduling cycle: bring what is known about the pod's class up to date, ask the filters and scores that look beyond one node once a
+//! cell, and take the best node of the best cell.
 
+use crate::cells::CellId;
+use crate::class_cache::ClassCache;
 use crate::diagnosis::{Diagnosis, NodeRefusal, Refusal};
-use crate::framework::{CycleContext, Locality, Plugin, Points, PreFilter, PreScore, State};
+use crate::explain::Scored;
+use crate::framework::{
+    CycleContext, Locality, NodeScore, Plugin, Points, PostFilter, PreFilter, State, Trial,
+};
 use crate::node::{NodeIndex, NodeTable};
-use crate::pod::{PodClass, PodInfo};
+use crate::pod::PodInfo;
 use crate::profile::Profile;
-use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// How many classes are remembered; the least recently used is forgotten first.
 const CLASSES_MAX: usize = 64;
 
-/// What is known about one plugin for one class.
-#[derive(Default)]
-struct PluginCache {
-    state: Option<State>,
-    score_state: Option<State>,
-    skip_filter: bool,
-    skip_score: bool,
-    /// Raw scores by row, for plugins that score.
-    scores: Vec<i64>,
-}
-
-/// What is known about a class of pods.
-struct ClassCache {
-    class: Arc<PodClass>,
-    /// Verdicts and scores hold for rows not changed since this generation of the table.
-    generation: u64,
-    plugins: Vec<PluginCache>,
-    /// Rows that every node-local filter accepts.
-    feasible: FixedBitSet,
-    /// What refused the others.
-    refusals: Vec<Option<NodeRefusal>>,
-    /// Rows outside a PreFilter's restriction, with the plugin.
-    restricted: Option<(FixedBitSet, &'static str)>,
-    /// A PreFilter that refused the class as a whole.
-    refused: Option<NodeRefusal>,
-    /// For forgetting.
-    used: u64,
-}
-
 /// The memory of a profile between cycles.
 #[derive(Default)]
 pub(crate) struct CycleCache {
-    classes: FxHashMap<u64, ClassCache>,
+    classes: FxHashMap<u32, ClassCache>,
     clock: u64,
-    /// Scratch space, kept to save allocations.
+    /// Scratch space, kept to save allocations: the cells that passed, their scores by one plugin, and their totals.
+    feasible: Vec<(CellId, NodeScore)>,
+    scores: Vec<NodeScore>,
     totals: Vec<i64>,
-    normalized: Vec<i64>,
 }
 
 /// How a cycle chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) node: NodeIndex,
+    /// How many nodes were feasible.
+    pub(crate) feasible: usize,
 }
 
 impl CycleCache {
@@ -63,32 +42,137 @@ impl CycleCache {
         &mut self,
         profile: &Profile,
         pod: &PodInfo,
-        nodes: &NodeTable,
+        nodes: &mut NodeTable,
         tie: u64,
     ) -> Result<Choice, Box<Diagnosis>> {
-        self.clock += 1;
         let mut cache = self.take(pod);
         cache.refresh(profile, pod, nodes);
         let result = self.choose(&mut cache, profile, pod, nodes, tie);
-        cache.used = self.clock;
-        self.put(pod.class_hash, cache);
+        self.put(cache);
         result
     }
 
-    fn take(&mut self, pod: &PodInfo) -> ClassCache {
-        match self.classes.remove(&pod.class_hash) {
-            Some(cache) if Arc::ptr_eq(&cache.class, &pod.class) || cache.class == pod.class => cache,
-            _ => ClassCache::new(pod.class.clone()),
-        }
+    /// Whether the node that was made room on for this pod will do now.
+    pub(crate) fn accepts(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        nodes: &mut NodeTable,
+        node: NodeIndex,
+    ) -> bool {
+        let mut cache = self.take(pod);
+        cache.refresh(profile, pod, nodes);
+        let cluster = profile.plugins().any(|(p, _)| p.locality() == Locality::Cluster);
+        // Plugins that look at anything are asked by a whole cycle only.
+        let accepts = !cluster && cache.fits(profile, pod, nodes, node).is_ok();
+        cache.settle(profile, pod, nodes, node);
+        self.put(cache);
+        accepts
     }
 
-    fn put(&mut self, hash: u64, cache: ClassCache) {
+    /// Asks the PostFilter plugins, in order, until one helps.
+    pub(crate) fn post_filter(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        nodes: &mut NodeTable,
+        diagnosis: &mut Diagnosis,
+    ) -> PostFilter {
+        let mut cache = self.take(pod);
+        cache.refresh(profile, pod, nodes);
+        let mut texts = Vec::new();
+        let mut result = None;
+        for (at, (plugin, _)) in profile.plugins().enumerate() {
+            if !plugin.points().contains(Points::POST_FILTER) {
+                continue;
+            }
+            let mut trial = TrialRun { cache: &mut cache, profile, pod, nodes, at, tried: Vec::new() };
+            let answer = plugin.post_filter(pod, diagnosis, &mut trial);
+            let tried = std::mem::take(&mut trial.tried);
+            tried.iter().for_each(|node| cache.settle(profile, pod, nodes, *node));
+            match answer {
+                PostFilter::Nothing(text) => texts.extend((!text.is_empty()).then_some(text)),
+                nominate => {
+                    result = Some(nominate);
+                    break;
+                }
+            }
+        }
+        self.put(cache);
+        result.unwrap_or_else(|| PostFilter::Nothing(texts.join(", ")))
+    }
+
+    /// The scores of a node and of those that come next to it, by plugin.
+    pub(crate) fn explain(
+        &self,
+        profile: &Profile,
+        pod: &PodInfo,
+        nodes: &NodeTable,
+        chosen: NodeIndex,
+        most: usize,
+    ) -> Vec<Scored> {
+        let Some(cache) = self.classes.get(&pod.class.id) else { return Vec::new() };
+        let mut by_cell: Vec<(usize, i64)> =
+            self.totals.iter().copied().enumerate().filter(|(at, _)| *at < self.feasible.len()).collect();
+        let best = |at: usize| cache.cells.best(self.feasible[at].0).map_or(0, |(total, _)| total);
+        by_cell.sort_by_key(|(at, total)| std::cmp::Reverse(total + best(*at)));
+        let mut rows: Vec<(NodeIndex, usize, i64)> = Vec::new();
+        for (at, total) in by_cell.iter().take(most) {
+            let of_cell = cache.cells.rows(self.feasible[*at].0).take(most);
+            rows.extend(of_cell.map(|(node, local)| (node, *at, total + local)));
+        }
+        rows.sort_by_key(|(node, _, total)| (*node != chosen, std::cmp::Reverse(*total)));
+        rows.truncate(most);
+        let scored = rows.into_iter().map(|(node, at, total)| {
+            let plugins = self.scores_of(cache, profile, pod, nodes, at, node);
+            Scored { node: nodes.name(node).clone(), total, plugins }
+        });
+        scored.collect()
+    }
+
+    /// What each plugin's weighted score of a node is.
+    fn scores_of(
+        &self,
+        cache: &ClassCache,
+        profile: &Profile,
+        pod: &PodInfo,
+        nodes: &NodeTable,
+        cell: usize,
+        node: NodeIndex,
+    ) -> Vec<(&'static str, i64)> {
+        let mut scores = Vec::new();
+        for ((plugin, weight), known) in profile.plugins().zip(&cache.plugins) {
+            if !plugin.points().contains(Points::SCORE) || known.skip_score {
+                continue;
+            }
+            let cx = known.score_context(pod, nodes);
+            if plugin.locality() == Locality::Node && !plugin.normalizes() {
+                scores.push((plugin.name(), weight * plugin.score(cx, node)));
+                continue;
+            }
+            let mut all: Vec<NodeScore> = self.feasible.iter().map(|(_, s)| *s).collect();
+            all.iter_mut().for_each(|s| s.score = plugin.score(cx, s.node));
+            plugin.normalize(cx, &mut all);
+            scores.push((plugin.name(), weight * all[cell].score));
+        }
+        scores
+    }
+
+    fn take(&mut self, pod: &PodInfo) -> ClassCache {
+        self.clock += 1;
+        let mut cache =
+            self.classes.remove(&pod.class.id).unwrap_or_else(|| ClassCache::new(pod.class.clone()));
+        cache.used = self.clock;
+        cache
+    }
+
+    fn put(&mut self, cache: ClassCache) {
         if self.classes.len() >= CLASSES_MAX
-            && let Some(oldest) = self.classes.iter().min_by_key(|(_, c)| c.used).map(|(h, _)| *h)
+            && let Some(oldest) = self.classes.iter().min_by_key(|(_, c)| c.used).map(|(id, _)| *id)
         {
             self.classes.remove(&oldest);
         }
-        self.classes.insert(hash, cache);
+        self.classes.insert(cache.class.id, cache);
     }
 
     fn choose(
@@ -96,277 +180,221 @@ impl CycleCache {
         cache: &mut ClassCache,
         profile: &Profile,
         pod: &PodInfo,
-        nodes: &NodeTable,
+        nodes: &mut NodeTable,
         tie: u64,
     ) -> Result<Choice, Box<Diagnosis>> {
-        let diagnosis = || Diagnosis { nodes: nodes.len(), ..Diagnosis::default() };
+        let refuse = |refused: NodeRefusal| {
+            Box::new(Diagnosis { nodes: nodes.len(), pod: Some(refused), ..Diagnosis::default() })
+        };
         if let Some(refused) = &cache.refused {
-            return Err(Box::new(Diagnosis { pod: Some(refused.clone()), ..diagnosis() }));
+            return Err(refuse(refused.clone()));
         }
-        let mut feasible = cache.feasible.clone();
-        let mut further = Vec::new();
         for (at, plugin) in profile.cluster_plugins() {
-            if let Err(refused) = cache.filter_cluster(at, plugin, pod, nodes, &mut feasible, &mut further) {
-                return Err(Box::new(Diagnosis { pod: Some(refused), ..diagnosis() }));
+            if let Err(refused) = pre_filter_cluster(cache, at, plugin, pod, nodes) {
+                return Err(refuse(refused));
             }
         }
-        match feasible.count_ones(..) {
-            0 => Err(Box::new(cache.diagnose(nodes, further))),
-            1 => Ok(Choice { node: row(feasible.minimum().unwrap_or(0)) }),
-            _ => Ok(self.best(cache, profile, pod, nodes, &feasible, tie)),
+        self.filter(cache, profile, pod, nodes);
+        let feasible = self.feasible.iter().map(|(_, s)| s.nodes as usize).sum();
+        match self.feasible.as_slice() {
+            [] => Err(Box::new(cache.diagnose(nodes))),
+            [(_, only)] if only.nodes == 1 => {
+                self.totals.clear();
+                self.totals.push(0);
+                Ok(Choice { node: only.node, feasible })
+            }
+            _ => {
+                self.score(cache, profile, pod, nodes);
+                Ok(Choice { node: self.best(cache, tie), feasible })
+            }
         }
     }
 
-    /// The node with the highest sum of weighted, normalized scores.
-    fn best(
-        &mut self,
-        cache: &mut ClassCache,
-        profile: &Profile,
-        pod: &PodInfo,
-        nodes: &NodeTable,
-        feasible: &FixedBitSet,
-        tie: u64,
-    ) -> Choice {
+    /// Leaves the cells that the filters accept that look beyond one node.
+    fn filter(&mut self, cache: &mut ClassCache, profile: &Profile, pod: &PodInfo, nodes: &mut NodeTable) {
+        self.feasible.clear();
+        cache.refused_cells.clear();
+        if cache.local {
+            let cells = cache.cells.iter();
+            self.feasible.extend(cells.map(|(id, node, n)| (id, NodeScore { node, nodes: n, score: 0 })));
+            return;
+        }
+        let cells: Vec<_> = cache.cells.iter().collect();
+        for (id, node, n) in cells {
+            let verdict = if nodes.nominated_on(node).is_empty() {
+                filter_cell(cache, profile, pod, nodes, node)
+            } else {
+                let verdict = cache.fits(profile, pod, nodes, node);
+                cache.settle(profile, pod, nodes, node);
+                verdict
+            };
+            match verdict {
+                Ok(()) => self.feasible.push((id, NodeScore { node, nodes: n, score: 0 })),
+                Err(refusal) => cache.refused_cells.push((id, refusal, n)),
+            }
+        }
+    }
+
+    /// Sums the weighted, normalized scores that all nodes of a cell share.
+    fn score(&mut self, cache: &mut ClassCache, profile: &Profile, pod: &PodInfo, nodes: &NodeTable) {
         self.totals.clear();
-        self.totals.resize(nodes.rows(), 0);
+        self.totals.resize(self.feasible.len(), 0);
         for (at, (plugin, weight)) in profile.plugins().enumerate() {
-            if !plugin.points().contains(Points::SCORE) || cache.plugins[at].skip_score {
+            let shared = plugin.locality() != Locality::Node || plugin.normalizes();
+            if !shared || !plugin.points().contains(Points::SCORE) {
                 continue;
             }
-            if plugin.locality() == Locality::Cluster {
-                cache.score_cluster(at, plugin, pod, nodes, feasible);
+            self.scores.clear();
+            self.scores.extend(self.feasible.iter().map(|(_, s)| *s));
+            let known = &mut cache.plugins[at];
+            if plugin.locality() != Locality::Node {
+                known.pre_score(plugin, pod, nodes, &self.scores);
             }
-            let known = &cache.plugins[at];
-            self.normalized.clone_from(&known.scores);
-            let state = known.score_state.as_ref().or(known.state.as_ref());
-            plugin.normalize(CycleContext::new(pod, nodes, state), &mut self.normalized, feasible);
-            for node in feasible.ones() {
-                self.totals[node] += weight * self.normalized[node];
-            }
-        }
-        let best = feasible.ones().map(|n| self.totals[n]).max().unwrap_or(0);
-        let equals = feasible.ones().filter(|n| self.totals[*n] == best).count().max(1);
-        let pick = usize::try_from(tie % equals as u64).unwrap_or(0);
-        let node = feasible.ones().filter(|n| self.totals[*n] == best).nth(pick);
-        Choice { node: row(node.unwrap_or(0)) }
-    }
-}
-
-fn row(at: usize) -> NodeIndex {
-    NodeIndex(u32::try_from(at).unwrap_or(u32::MAX))
-}
-
-impl ClassCache {
-    fn new(class: Arc<PodClass>) -> Self {
-        ClassCache {
-            class,
-            generation: 0,
-            plugins: Vec::new(),
-            feasible: FixedBitSet::new(),
-            refusals: Vec::new(),
-            restricted: None,
-            refused: None,
-            used: 0,
-        }
-    }
-
-    /// Brings verdicts and scores up to date with the rows that changed.
-    fn refresh(&mut self, profile: &Profile, pod: &PodInfo, nodes: &NodeTable) {
-        let fresh = self.plugins.is_empty();
-        // A restriction names rows, which come and go: it is asked for again when any row did.
-        if fresh || (self.restricted.is_some() && self.generation != nodes.generation()) {
-            self.pre_filter(profile, pod, nodes);
-        }
-        if self.refused.is_some() {
-            return;
-        }
-        let rows = nodes.rows();
-        self.feasible.grow(rows);
-        self.refusals.resize(rows, None);
-        for plugin in &mut self.plugins {
-            plugin.scores.resize(rows, 0);
-        }
-        for at in 0..rows {
-            if fresh || nodes.row_generation(at) > self.generation {
-                self.refresh_row(profile, pod, nodes, at);
-            }
-        }
-        self.generation = nodes.generation();
-    }
-
-    /// Runs PreFilter and PreScore of the node-local plugins.
-    fn pre_filter(&mut self, profile: &Profile, pod: &PodInfo, nodes: &NodeTable) {
-        self.restricted = None;
-        self.refused = None;
-        self.generation = 0;
-        self.plugins.clear();
-        for (plugin, _) in profile.plugins() {
-            let mut known = PluginCache::default();
-            if plugin.locality() == Locality::Node {
-                if let Err(refused) = self.pre_filter_one(&mut known, plugin, pod, nodes) {
-                    self.refused = Some(refused);
-                }
-                known.pre_score(plugin, pod, nodes);
-            }
-            self.plugins.push(known);
-        }
-    }
-
-    fn pre_filter_one(
-        &mut self,
-        known: &mut PluginCache,
-        plugin: &dyn Plugin,
-        pod: &PodInfo,
-        nodes: &NodeTable,
-    ) -> Result<(), NodeRefusal> {
-        if !plugin.points().contains(Points::PRE_FILTER) {
-            return Ok(());
-        }
-        match plugin.pre_filter(CycleContext::new(pod, nodes, None)) {
-            PreFilter::Continue(state) => known.state = state,
-            PreFilter::Skip => known.skip_filter = true,
-            PreFilter::Refuse(refusal) => return Err(NodeRefusal { plugin: plugin.name(), refusal }),
-            PreFilter::Restrict(mut set, state) => {
-                known.state = state;
-                set.grow(nodes.rows());
-                if let Some((before, _)) = &self.restricted {
-                    set.intersect_with(before);
-                }
-                self.restricted = Some((set, plugin.name()));
-            }
-        }
-        Ok(())
-    }
-
-    fn refresh_row(&mut self, profile: &Profile, pod: &PodInfo, nodes: &NodeTable, at: usize) {
-        let outside = self.restricted.as_ref().is_some_and(|(set, _)| !set.contains(at));
-        if !nodes.present().contains(at) || outside {
-            self.feasible.set(at, false);
-            self.refusals[at] = None;
-            return;
-        }
-        let verdict = self.filter_row(profile, pod, nodes, row(at));
-        self.feasible.set(at, verdict.is_none());
-        let accepted = verdict.is_none();
-        self.refusals[at] = verdict;
-        if accepted {
-            self.score_row(profile, pod, nodes, row(at));
-        }
-    }
-
-    fn filter_row(
-        &self,
-        profile: &Profile,
-        pod: &PodInfo,
-        nodes: &NodeTable,
-        node: NodeIndex,
-    ) -> Option<NodeRefusal> {
-        for (at, (plugin, _)) in profile.plugins().enumerate() {
-            let known = &self.plugins[at];
-            if plugin.locality() != Locality::Node
-                || !plugin.points().contains(Points::FILTER)
-                || known.skip_filter
-            {
+            if known.skip_score {
                 continue;
             }
-            let cx = CycleContext::new(pod, nodes, known.state.as_ref());
-            if let Err(refusal) = plugin.filter(cx, node) {
-                return Some(NodeRefusal { plugin: plugin.name(), refusal });
+            let cx = known.score_context(pod, nodes);
+            for entry in &mut self.scores {
+                entry.score = plugin.score(cx, entry.node);
             }
-        }
-        None
-    }
-
-    fn score_row(&mut self, profile: &Profile, pod: &PodInfo, nodes: &NodeTable, node: NodeIndex) {
-        for (at, (plugin, _)) in profile.plugins().enumerate() {
-            let known = &mut self.plugins[at];
-            if plugin.locality() == Locality::Node
-                && plugin.points().contains(Points::SCORE)
-                && !known.skip_score
-            {
-                let state = known.score_state.as_ref().or(known.state.as_ref());
-                known.scores[node.at()] = plugin.score(CycleContext::new(pod, nodes, state), node);
+            plugin.normalize(cx, &mut self.scores);
+            for (total, entry) in self.totals.iter_mut().zip(&self.scores) {
+                *total += weight * entry.score;
             }
         }
     }
 
-    /// Asks a plugin that looks beyond one node, and takes the nodes out that it refuses.
-    fn filter_cluster(
-        &mut self,
-        at: usize,
-        plugin: &dyn Plugin,
-        pod: &PodInfo,
-        nodes: &NodeTable,
-        feasible: &mut FixedBitSet,
-        refused: &mut Vec<(NodeIndex, NodeRefusal)>,
-    ) -> Result<(), NodeRefusal> {
-        let mut known =
-            PluginCache { scores: std::mem::take(&mut self.plugins[at].scores), ..PluginCache::default() };
-        if plugin.points().contains(Points::PRE_FILTER) {
-            match plugin.pre_filter(CycleContext::new(pod, nodes, None)) {
-                PreFilter::Continue(state) => known.state = state,
-                PreFilter::Skip => known.skip_filter = true,
-                PreFilter::Refuse(refusal) => return Err(NodeRefusal { plugin: plugin.name(), refusal }),
-                PreFilter::Restrict(mut set, state) => {
-                    known.state = state;
-                    set.grow(nodes.rows());
-                    feasible.intersect_with(&set);
-                }
+    /// The node with the highest total.
+    fn best(&self, cache: &ClassCache, tie: u64) -> NodeIndex {
+        let totals = || {
+            let cells = self.feasible.iter().zip(&self.totals);
+            cells.filter_map(|((id, _), shared)| {
+                cache.cells.best(*id).map(|(local, rows)| (shared + local, rows))
+            })
+        };
+        let highest = totals().map(|(total, _)| total).max().unwrap_or(0);
+        let equals: usize = totals().filter(|(t, _)| *t == highest).map(|(_, rows)| rows.len()).sum();
+        let mut pick = usize::try_from(tie % equals.max(1) as u64).unwrap_or(0);
+        for (_, rows) in totals().filter(|(t, _)| *t == highest) {
+            match rows.get(pick) {
+                Some(row) => return NodeIndex(*row),
+                None => pick -= rows.len(),
             }
         }
-        if plugin.points().contains(Points::FILTER) && !known.skip_filter {
-            let cx = CycleContext::new(pod, nodes, known.state.as_ref());
-            let rows: Vec<usize> = feasible.ones().collect();
-            for at in rows {
-                if let Err(refusal) = plugin.filter(cx, row(at)) {
-                    feasible.set(at, false);
-                    refused.push((row(at), NodeRefusal { plugin: plugin.name(), refusal }));
-                }
-            }
-        }
-        known.pre_score(plugin, pod, nodes);
-        self.plugins[at] = known;
-        Ok(())
-    }
-
-    fn score_cluster(
-        &mut self,
-        at: usize,
-        plugin: &dyn Plugin,
-        pod: &PodInfo,
-        nodes: &NodeTable,
-        feasible: &FixedBitSet,
-    ) {
-        let known = &mut self.plugins[at];
-        known.scores.resize(nodes.rows(), 0);
-        let state = known.score_state.as_ref().or(known.state.as_ref());
-        for node in feasible.ones() {
-            known.scores[node] = plugin.score(CycleContext::new(pod, nodes, state), row(node));
-        }
-    }
-
-    fn diagnose(&self, nodes: &NodeTable, further: Vec<(NodeIndex, NodeRefusal)>) -> Diagnosis {
-        let mut refused: Vec<_> =
-            nodes.present().ones().filter_map(|at| self.refusals[at].clone().map(|r| (row(at), r))).collect();
-        refused.extend(further);
-        refused.sort_by_key(|(node, _)| *node);
-        let restricted = self
-            .restricted
-            .as_ref()
-            .map(|(set, plugin)| (nodes.present().ones().filter(|at| !set.contains(*at)).count(), *plugin));
-        Diagnosis { nodes: nodes.len(), refused, restricted, ..Diagnosis::default() }
+        self.feasible[0].1.node
     }
 }
 
-impl PluginCache {
-    fn pre_score(&mut self, plugin: &dyn Plugin, pod: &PodInfo, nodes: &NodeTable) {
-        if !plugin.points().contains(Points::PRE_SCORE) {
-            return;
+/// The filters that look beyond one node, for a cell.
+fn filter_cell(
+    cache: &ClassCache,
+    profile: &Profile,
+    pod: &PodInfo,
+    nodes: &NodeTable,
+    node: NodeIndex,
+) -> Result<(), NodeRefusal> {
+    for ((plugin, _), known) in profile.plugins().zip(&cache.plugins) {
+        if plugin.locality() != Locality::Node
+            && plugin.points().contains(Points::FILTER)
+            && !known.skip_filter
+        {
+            plugin
+                .filter(known.context(pod, nodes), node)
+                .map_err(|refusal| NodeRefusal { plugin: plugin.name(), refusal })?;
         }
-        match plugin.pre_score(CycleContext::new(pod, nodes, self.state.as_ref())) {
-            PreScore::Continue(state) => self.score_state = state,
-            PreScore::Skip => self.skip_score = true,
+    }
+    Ok(())
+}
+
+/// PreFilter of a plugin that looks at anything; a restriction is kept for its own Filter.
+fn pre_filter_cluster(
+    cache: &mut ClassCache,
+    at: usize,
+    plugin: &dyn Plugin,
+    pod: &PodInfo,
+    nodes: &NodeTable,
+) -> Result<(), NodeRefusal> {
+    let known = &mut cache.plugins[at];
+    (known.state, known.skip_filter) = (None, false);
+    if !plugin.points().contains(Points::PRE_FILTER) {
+        return Ok(());
+    }
+    match plugin.pre_filter(CycleContext::new(pod, nodes, None)) {
+        PreFilter::Continue(state) => known.state = state,
+        PreFilter::Skip => known.skip_filter = true,
+        PreFilter::Refuse(refusal) => return Err(NodeRefusal { plugin: plugin.name(), refusal }),
+        PreFilter::Restrict(mut set, state) => {
+            known.state = state;
+            set.grow(nodes.rows());
+            let outside: Vec<_> =
+                cache.cells.iter().map(|(_, node, _)| node).filter(|n| !set.contains(n.at())).collect();
+            outside.into_iter().for_each(|node| cache.cells.take(node));
+            cache.restricted = Some((set, plugin.name()));
+            // The next cycle starts from all rows again.
+            cache.generation = None;
         }
+    }
+    Ok(())
+}
+
+/// A trial over the cycle's table.
+struct TrialRun<'a> {
+    cache: &'a mut ClassCache,
+    profile: &'a Profile,
+    pod: &'a PodInfo,
+    nodes: &'a mut NodeTable,
+    at: usize,
+    tried: Vec<NodeIndex>,
+}
+
+impl TrialRun<'_> {
+    /// Whether removing pods may lift what refuses a node.
+    fn is_resolvable(&self, node: NodeIndex) -> bool {
+        let refusal = self.cache.refusals.get(node).or_else(|| {
+            let cell = self.cache.cells.cell_of(node)?;
+            self.cache.refused_cells.iter().find(|(id, ..)| *id == cell).map(|(_, refusal, _)| refusal)
+        });
+        refusal.is_some_and(|r| !r.refusal.unresolvable && !r.refusal.error)
+    }
+}
+
+impl Trial for TrialRun<'_> {
+    fn resolvable_since(&self, generation: u64) -> (bool, Vec<(NodeIndex, bool)>) {
+        let changed = if generation == 0 { None } else { self.nodes.changed_since(generation) };
+        match changed {
+            Some(rows) => (false, rows.map(|n| (n, self.is_resolvable(n))).collect()),
+            None => {
+                let rows = self.nodes.present().ones().map(NodeIndex::from_at);
+                (true, rows.filter(|n| self.is_resolvable(*n)).map(|n| (n, true)).collect())
+            }
+        }
+    }
+
+    fn is_local(&self) -> bool {
+        self.cache.local
+    }
+
+    fn nodes(&self) -> &NodeTable {
+        self.nodes
+    }
+
+    fn remove(&mut self, pod: &Arc<PodInfo>, node: NodeIndex) {
+        self.nodes.shift(pod, node, -1);
+    }
+
+    fn add(&mut self, pod: &Arc<PodInfo>, node: NodeIndex) {
+        self.nodes.shift(pod, node, 1);
+    }
+
+    fn fits(&mut self, node: NodeIndex) -> Result<(), NodeRefusal> {
+        if !self.cache.local && self.tried.last() != Some(&node) {
+            self.tried.push(node);
+        }
+        self.cache.fits(self.profile, self.pod, self.nodes, node)
+    }
+
+    fn memory(&mut self) -> &mut Option<State> {
+        &mut self.cache.plugins[self.at].memory
     }
 }
 

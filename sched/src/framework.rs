@@ -3,9 +3,10 @@
 //! A plugin never does I/O. Where upstream's plugin would write to the API (PreBind, Bind), ours gives back the request, and the
 //! caller of the scheduler sends it.
 
-use crate::diagnosis::{Diagnosis, Refusal};
+use crate::diagnosis::{Diagnosis, NodeRefusal, Refusal};
 use crate::events::{ClusterEvent, Hint};
 use crate::node::{NodeIndex, NodeTable};
+use crate::objects::Watched;
 use crate::pod::{PodInfo, PodKey};
 use crate::queue::QueuedPod;
 use fixedbitset::FixedBitSet;
@@ -66,10 +67,33 @@ impl BitOr for Points {
 /// What a plugin's verdicts and scores of one node depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locality {
-    /// On the pod's class and that node's row alone: verdicts are kept until the row changes.
+    /// On the pod's class and that node's row alone: verdicts and scores are kept until the row changes.
     Node,
-    /// On other nodes or pods too: asked anew in each cycle.
+    /// On other nodes too, but nodes with the same [`Plugin::cell`] are alike at any moment: asked anew in each cycle, once a cell.
+    /// PreFilter makes the state when a class of pods is first seen, [`Plugin::refresh`] keeps it up to date row by row.
+    Domain,
+    /// On anything: PreFilter is called in each cycle, and each node is asked anew.
     Cluster,
+}
+
+/// Rows whose cell changed as a consequence of another row's change.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// These rows.
+    pub rows: Vec<NodeIndex>,
+    /// Every row: the shape of the cells' keys changed.
+    pub all: bool,
+}
+
+/// A node's score, or that of several nodes that are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeScore {
+    /// The node, or one of them.
+    pub node: NodeIndex,
+    /// How many nodes it stands for.
+    pub nodes: u32,
+    /// The score.
+    pub score: i64,
 }
 
 /// What PreFilter and PreScore leave for the calls after them.
@@ -89,7 +113,7 @@ pub enum PreFilter {
 
 /// What PreScore says.
 pub enum PreScore {
-    /// Go on; the state, where given, takes the place of PreFilter's.
+    /// Go on; Score sees this state beside PreFilter's (of another type).
     Continue(Option<State>),
     /// Nothing to score for this pod: Score of this plugin is left out.
     Skip,
@@ -101,8 +125,8 @@ pub type Verdict = Result<(), Refusal>;
 /// What PostFilter says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostFilter {
-    /// It can't help.
-    Nothing,
+    /// It can't help; what the message of the failed try shall end with.
+    Nothing(String),
     /// Once these pods are gone from this node, the pod will fit there.
     Nominate {
         /// The node.
@@ -123,6 +147,34 @@ pub enum Permit {
     Refuse(Refusal),
 }
 
+/// What a PostFilter plugin may do: look at what refused each node, and try what would be if pods were gone.
+pub trait Trial {
+    /// The nodes that changed after a count of changes, each with whether removing pods may lift what refuses it; and whether the list
+    /// names all such nodes anew, so that what was known is void. 0 asks for all.
+    fn resolvable_since(&self, generation: u64) -> (bool, Vec<(NodeIndex, bool)>);
+
+    /// Whether verdicts of one node depend on that node alone, so that what was found out stays true until its row changes.
+    fn is_local(&self) -> bool;
+
+    /// All nodes, with what was tried in place.
+    fn nodes(&self) -> &NodeTable;
+
+    /// Takes a pod off a node, for the trial.
+    fn remove(&mut self, pod: &Arc<PodInfo>, node: NodeIndex);
+
+    /// Puts it back.
+    fn add(&mut self, pod: &Arc<PodInfo>, node: NodeIndex);
+
+    /// Whether all filters accept the node as it is now in the trial, with the pods nominated to it that come first.
+    ///
+    /// # Errors
+    /// What refuses it.
+    fn fits(&mut self, node: NodeIndex) -> Result<(), NodeRefusal>;
+
+    /// What the plugin keeps for this class of pods between tries.
+    fn memory(&mut self) -> &mut Option<State>;
+}
+
 /// What a plugin sees in a cycle.
 #[derive(Clone, Copy)]
 pub struct CycleContext<'a> {
@@ -130,18 +182,25 @@ pub struct CycleContext<'a> {
     pub pod: &'a PodInfo,
     /// All nodes, with what is placed on them.
     pub nodes: &'a NodeTable,
-    /// What this plugin's PreFilter or PreScore left.
+    /// What this plugin's PreFilter left.
     state: Option<&'a State>,
+    /// What its PreScore left.
+    score_state: Option<&'a State>,
 }
 
 impl<'a> CycleContext<'a> {
     pub(crate) fn new(pod: &'a PodInfo, nodes: &'a NodeTable, state: Option<&'a State>) -> Self {
-        CycleContext { pod, nodes, state }
+        CycleContext { pod, nodes, state, score_state: None }
     }
 
-    /// The state that this plugin left, as `T`.
+    pub(crate) fn with_score_state(self, score_state: Option<&'a State>) -> Self {
+        CycleContext { score_state, ..self }
+    }
+
+    /// The state of type `T` that this plugin's PreScore or PreFilter left.
     pub fn state<T: 'static>(&self) -> Option<&'a T> {
-        self.state.and_then(|s| s.downcast_ref())
+        let of = |state: Option<&'a State>| state.and_then(|s| s.downcast_ref());
+        of(self.score_state).or_else(|| of(self.state))
     }
 }
 
@@ -219,28 +278,63 @@ pub trait Plugin: Send + Sync + 'static {
         Ok(())
     }
 
-    /// PostFilter.
-    fn post_filter(&self, cx: CycleContext<'_>, diagnosis: &Diagnosis) -> PostFilter {
-        let _ = (cx, diagnosis);
-        PostFilter::Nothing
+    /// For [`Locality::Domain`]: brings the state that PreFilter left up to date with a row that changed, came or went, and names the
+    /// other rows whose cell changed by that.
+    fn refresh(
+        &self,
+        pod: &PodInfo,
+        nodes: &NodeTable,
+        state: &mut State,
+        node: NodeIndex,
+        touched: &mut Touched,
+    ) {
+        let _ = (pod, nodes, state, node, touched);
     }
 
-    /// PreScore.
-    fn pre_score(&self, cx: CycleContext<'_>) -> PreScore {
+    /// For [`Locality::Domain`]: writes numbers that are the same for two nodes only if Filter and Score can't tell them apart.
+    fn cell(&self, cx: CycleContext<'_>, node: NodeIndex, key: &mut Vec<u64>) {
         let _ = cx;
+        key.push(u64::from(node.0));
+    }
+
+    /// For [`Locality::Domain`]: whether for this class Filter says nothing that depends on other nodes.
+    fn filters_locally(&self, state: Option<&State>) -> bool {
+        let _ = state;
+        false
+    }
+
+    /// The objects beyond nodes and pods that its state for this pod is made from: when one changes, the state is made anew.
+    fn watches(&self, pod: &PodInfo) -> Watched {
+        let _ = pod;
+        Watched::NOTHING
+    }
+
+    /// PostFilter.
+    fn post_filter(&self, pod: &PodInfo, diagnosis: &mut Diagnosis, trial: &mut dyn Trial) -> PostFilter {
+        let _ = (pod, diagnosis, trial);
+        PostFilter::Nothing(String::new())
+    }
+
+    /// PreScore, with the nodes that passed (alike nodes as one entry; their scores are 0 yet).
+    fn pre_score(&self, cx: CycleContext<'_>, feasible: &[NodeScore]) -> PreScore {
+        let _ = (cx, feasible);
         PreScore::Continue(None)
     }
 
-    /// Score: any number; 0 to [`MAX_NODE_SCORE`] where [`Plugin::normalize`] does nothing.
+    /// Score: any number; 0 to [`MAX_NODE_SCORE`] where there is no NormalizeScore.
     fn score(&self, cx: CycleContext<'_>, node: NodeIndex) -> i64 {
         let _ = (cx, node);
         0
     }
 
-    /// NormalizeScore: brings the scores of the feasible nodes into 0 to [`MAX_NODE_SCORE`]. `scores` has a place for each row of the
-    /// table; only those in `feasible` count.
-    fn normalize(&self, cx: CycleContext<'_>, scores: &mut [i64], feasible: &FixedBitSet) {
-        let _ = (cx, scores, feasible);
+    /// Whether it has a NormalizeScore.
+    fn normalizes(&self) -> bool {
+        false
+    }
+
+    /// NormalizeScore: brings the scores of the feasible nodes into 0 to [`MAX_NODE_SCORE`].
+    fn normalize(&self, cx: CycleContext<'_>, scores: &mut [NodeScore]) {
+        let _ = (cx, scores);
     }
 
     /// Reserve: the node was chosen.
@@ -295,17 +389,17 @@ pub trait Plugin: Send + Sync + 'static {
     }
 }
 
-/// Brings scores of feasible nodes into 0 to [`MAX_NODE_SCORE`] by their largest one; `reverse` makes the largest the worst.
-pub fn normalize_by_max(scores: &mut [i64], feasible: &FixedBitSet, reverse: bool) {
-    let max = feasible.ones().map(|n| scores[n]).max().unwrap_or(0);
-    if max == 0 {
-        if reverse {
-            feasible.ones().for_each(|n| scores[n] = MAX_NODE_SCORE);
+/// Brings scores into 0 to [`MAX_NODE_SCORE`] by their largest one; `reverse` makes the largest the worst.
+pub fn normalize_by_max(scores: &mut [NodeScore], reverse: bool) {
+    let max = scores.iter().map(|s| s.score).max().unwrap_or(0);
+    for entry in scores {
+        if max == 0 {
+            if reverse {
+                entry.score = MAX_NODE_SCORE;
+            }
+            continue;
         }
-        return;
-    }
-    for n in feasible.ones() {
-        let score = MAX_NODE_SCORE * scores[n] / max;
-        scores[n] = if reverse { MAX_NODE_SCORE - score } else { score };
+        let score = MAX_NODE_SCORE * entry.score / max;
+        entry.score = if reverse { MAX_NODE_SCORE - score } else { score };
     }
 }

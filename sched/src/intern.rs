@@ -7,11 +7,31 @@ use smol_str::SmolStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Symbol(u32);
 
+impl Symbol {
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Strings that plugins ask for, whether or not any object has them.
+const KNOWN: [&str; 3] = ["", "kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+
 /// Gives each distinct string a number. It never forgets one: the vocabulary of a cluster is small.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Interner {
     symbols: FxHashMap<SmolStr, Symbol>,
     texts: Vec<SmolStr>,
+}
+
+impl Default for Interner {
+    fn default() -> Self {
+        let mut interner = Interner { symbols: FxHashMap::default(), texts: Vec::new() };
+        for text in KNOWN {
+            interner.intern(text);
+        }
+        interner
+    }
 }
 
 impl Interner {

@@ -1,7 +1,12 @@
 //! A scheduler with upstream's plugin framework, as pure functions over values.
 //!
 //! It knows nodes and pods, no API server, no clock and no tasks: facts go in, decisions come out, and the caller carries them out.
-//! Pods that are alike share what a cycle finds out, and only rows of the node table that changed are looked at again.
+//! Pods that are alike to every plugin form a class and share what a cycle finds out. Each change of the node table is logged, so that a
+//! class looks again only at the rows that changed since it was last asked. Nodes that filters and scores can't tell apart stand in one
+//! cell, and inside a cell they are ordered by what they score on their own: the best node is found without walking all of them.
+//! Each try leaves a compact account of itself ([`Scheduler::attempts`]).
+//!
+//! A plugin is one file with a [`Plugin`]; its [`framework::Locality`] says what its verdicts depend on, and with it what they cost.
 //!
 //! ```
 //! use kubewright_sched::{Decision, Scheduler};
@@ -16,12 +21,20 @@
 //! assert!(matches!(scheduler.schedule_one(now), Some(Decision::Bind { node, .. }) if node == "a"));
 //! ```
 
+mod cells;
+mod class;
+mod class_cache;
+mod cluster;
+mod columns;
 mod cycle;
 mod diagnosis;
 mod events;
+mod explain;
 pub mod framework;
 mod intern;
+mod labels;
 mod node;
+mod objects;
 pub mod plugins;
 mod pod;
 mod profile;
@@ -29,15 +42,25 @@ mod queue;
 mod resources;
 mod scheduler;
 mod selection;
+mod terms;
+mod volumes;
 
-pub use diagnosis::{Diagnosis, NodeRefusal, Refusal};
+pub use class::{Owner, PodClass};
+pub use cluster::ClusterObject;
+pub use columns::ResourceColumns;
+pub use diagnosis::{Considered, Diagnosis, NodeRefusal, Refusal};
 pub use events::{ClusterEvent, Hint};
+pub use explain::{Attempt, Attempts, Scored};
 pub use framework::Plugin;
 pub use intern::{Interner, Symbol};
-pub use node::{NodeChange, NodeIndex, NodeTable, Placed, ResourceColumns};
-pub use pod::{Effect, HostPort, PodClass, PodInfo, PodKey, Taint, Tolerance};
+pub use labels::{Labels, Selector};
+pub use node::{Group, NodeChange, NodeIndex, NodeTable, Placed};
+pub use objects::{Budget, Objects, Watched};
+pub use pod::{Effect, HostPort, PodInfo, PodKey, Taint, Tolerance};
 pub use profile::{Profile, ProfileBuilder, ProfileError};
 pub use queue::{Queue, QueueOptions, QueueOrder, QueuedPod};
 pub use resources::{DEFAULT_MEMORY, DEFAULT_MILLI_CPU, PodRequests, Resources};
 pub use scheduler::{Decision, Scheduler};
-pub use selection::{NodeDemand, NodeTerm};
+pub use selection::{NodeDemand, NodeTerm, TextTerm};
+pub use terms::{AffinityTerm, AffinityTerms, SpreadConstraint};
+pub use volumes::{Disk, PodVolume, VolumeObjects};

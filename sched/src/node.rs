@@ -1,15 +1,22 @@
 //! The nodes by column: each resource is one array over all nodes, labels and taints are symbols, sets of nodes are bits.
 //!
-//! Every change of a row gives it a new generation, so that whoever derived something from the table brings only the changed rows up to date.
+//! Every change of a row is written into a log, so that whoever derived something from the table brings only the changed rows up to date.
 
+use crate::class::{Classes, PodClass};
+use crate::columns::ResourceColumns;
 use crate::intern::{Interner, Symbol};
+use crate::labels::value_of;
+use crate::objects::{Objects, Watched};
 use crate::pod::{Effect, HostPort, PodInfo, PodKey, Taint};
 use crate::resources::{Resources, whole};
 use fixedbitset::FixedBitSet;
-use k8s_openapi::api::core::v1::Node;
-use rustc_hash::{FxHashMap, FxHashSet};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 use std::sync::Arc;
+
+/// The log of changes is cut when it is longer than this and than four times the number of rows.
+const LOG_MIN: usize = 1 << 14;
 
 /// A row of the [`NodeTable`]. Rows of deleted nodes are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,58 +27,22 @@ impl NodeIndex {
     pub fn at(self) -> usize {
         self.0 as usize
     }
+
+    /// From an index into a column.
+    pub fn from_at(at: usize) -> Self {
+        NodeIndex(u32::try_from(at).unwrap_or(u32::MAX))
+    }
 }
 
-/// Amounts of every resource, one array each.
-#[derive(Debug, Default)]
-pub struct ResourceColumns {
-    /// Millicores.
-    pub milli_cpu: Vec<i64>,
-    /// Bytes.
-    pub memory: Vec<i64>,
-    /// Bytes.
-    pub ephemeral_storage: Vec<i64>,
-    /// Whole units by resource.
-    pub scalars: FxHashMap<Symbol, Vec<i64>>,
-}
-
-impl ResourceColumns {
-    fn grow(&mut self, rows: usize) {
-        self.milli_cpu.resize(rows, 0);
-        self.memory.resize(rows, 0);
-        self.ephemeral_storage.resize(rows, 0);
-        for column in self.scalars.values_mut() {
-            column.resize(rows, 0);
-        }
-    }
-
-    /// A scalar resource of a node; 0 where nobody has it.
-    pub fn scalar(&self, name: Symbol, node: NodeIndex) -> i64 {
-        self.scalars.get(&name).map_or(0, |column| column[node.at()])
-    }
-
-    fn set(&mut self, node: NodeIndex, amounts: &Resources) {
-        let rows = self.milli_cpu.len();
-        self.milli_cpu[node.at()] = amounts.milli_cpu;
-        self.memory[node.at()] = amounts.memory;
-        self.ephemeral_storage[node.at()] = amounts.ephemeral_storage;
-        for column in self.scalars.values_mut() {
-            column[node.at()] = 0;
-        }
-        for (name, amount) in &amounts.scalars {
-            self.scalars.entry(*name).or_insert_with(|| vec![0; rows])[node.at()] = *amount;
-        }
-    }
-
-    fn add(&mut self, node: NodeIndex, amounts: &Resources, sign: i64) {
-        let rows = self.milli_cpu.len();
-        self.milli_cpu[node.at()] += sign * amounts.milli_cpu;
-        self.memory[node.at()] += sign * amounts.memory;
-        self.ephemeral_storage[node.at()] += sign * amounts.ephemeral_storage;
-        for (name, amount) in &amounts.scalars {
-            self.scalars.entry(*name).or_insert_with(|| vec![0; rows])[node.at()] += sign * amount;
-        }
-    }
+/// Pods of one class on one node.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The class.
+    pub class: Arc<PodClass>,
+    /// Whether these are being deleted.
+    pub terminating: bool,
+    /// How many.
+    pub count: u32,
 }
 
 /// The parts of a node that are read whole.
@@ -83,8 +54,13 @@ struct Row {
     /// Sorted by key.
     labels: Vec<(Symbol, Symbol)>,
     taints: Vec<Taint>,
-    pods: FxHashSet<PodKey>,
+    pods: Vec<Arc<PodInfo>>,
+    groups: Vec<Group>,
     ports: Vec<HostPort>,
+    /// Names of images with their sizes in bytes.
+    images: Vec<(Symbol, i64)>,
+    /// Pods that shall come here once others are gone.
+    nominated: Vec<Arc<PodInfo>>,
 }
 
 /// A pod that holds a place on a node.
@@ -110,7 +86,7 @@ pub struct NodeChange {
 }
 
 impl NodeChange {
-    /// Whether anything that scheduling looks at changed.
+    /// Whether anything that a pod may wait for changed.
     pub fn any(self) -> bool {
         self.added || self.allocatable || self.labels || self.taints
     }
@@ -120,11 +96,15 @@ impl NodeChange {
 #[derive(Debug, Default)]
 pub struct NodeTable {
     symbols: Interner,
+    classes: Classes,
+    /// What is known beyond nodes and pods.
+    pub objects: Objects,
     by_name: FxHashMap<SmolStr, NodeIndex>,
     rows: Vec<Row>,
     free: Vec<NodeIndex>,
     /// Rows whose node exists.
     present: FixedBitSet,
+    nodes: usize,
     /// Rows with `spec.unschedulable`.
     unschedulable: FixedBitSet,
     /// What each node offers to pods.
@@ -137,10 +117,17 @@ pub struct NodeTable {
     pub non_zero_memory: Vec<i64>,
     /// How many pods each node takes.
     pub pods_allowed: Vec<i64>,
+    /// How many nodes have each value of each label.
+    values: FxHashMap<Symbol, FxHashMap<Symbol, u32>>,
+    /// How many nodes have each image.
+    images: FxHashMap<Symbol, u32>,
     /// When each row last changed, on the table's own count.
     generations: Vec<u64>,
-    generation: u64,
+    /// The rows that changed, in order; entry `n` is change number `log_start + n + 1`.
+    log: Vec<u32>,
+    log_start: u64,
     placed: FxHashMap<PodKey, Placed>,
+    nominated: FxHashMap<PodKey, NodeIndex>,
 }
 
 impl NodeTable {
@@ -149,9 +136,25 @@ impl NodeTable {
         &self.symbols
     }
 
-    /// The interner, to compile pods against this table.
+    /// The interner, for plugins and tests that compile something against this table.
     pub fn symbols_mut(&mut self) -> &mut Interner {
         &mut self.symbols
+    }
+
+    /// Changes what is known beyond nodes and pods.
+    pub(crate) fn objects_mut(&mut self) -> (&mut Objects, &mut Interner) {
+        (&mut self.objects, &mut self.symbols)
+    }
+
+    /// Compiles a pod against this table.
+    pub fn compile(&mut self, pod: Arc<Pod>) -> PodInfo {
+        let class = self.classes.of(&pod, &mut self.symbols);
+        PodInfo::new(pod, class)
+    }
+
+    /// How many classes of pods are known.
+    pub fn classes(&self) -> usize {
+        self.classes.len()
     }
 
     /// How many rows there are, free ones included.
@@ -166,12 +169,12 @@ impl NodeTable {
 
     /// How many nodes exist.
     pub fn len(&self) -> usize {
-        self.present.count_ones(..)
+        self.nodes
     }
 
     /// Whether there are no nodes.
     pub fn is_empty(&self) -> bool {
-        self.present.is_clear()
+        self.nodes == 0
     }
 
     /// The row of an existing node.
@@ -196,8 +199,22 @@ impl NodeTable {
 
     /// The value of a label.
     pub fn label(&self, node: NodeIndex, key: Symbol) -> Option<Symbol> {
-        let labels = &self.rows[node.at()].labels;
-        labels.binary_search_by_key(&key, |(k, _)| *k).ok().map(|at| labels[at].1)
+        value_of(&self.rows[node.at()].labels, key)
+    }
+
+    /// The node's labels, ordered by key.
+    pub fn labels(&self, node: NodeIndex) -> &[(Symbol, Symbol)] {
+        &self.rows[node.at()].labels
+    }
+
+    /// How many nodes have each value of a label.
+    pub fn values(&self, key: Symbol) -> Option<&FxHashMap<Symbol, u32>> {
+        self.values.get(&key)
+    }
+
+    /// Whether a label has so many values that nodes are better grouped by what was counted than by value.
+    pub fn is_fine(&self, key: Symbol) -> bool {
+        self.values.get(&key).is_some_and(|values| values.len() > 64 && values.len() * 4 > self.nodes)
     }
 
     /// The node's taints.
@@ -215,9 +232,25 @@ impl NodeTable {
         &self.rows[node.at()].ports
     }
 
+    /// The size of an image on a node, in bytes; 0 where it is not there.
+    pub fn image_size(&self, node: NodeIndex, image: Symbol) -> i64 {
+        let images = &self.rows[node.at()].images;
+        images.binary_search_by_key(&image, |(name, _)| *name).map_or(0, |at| images[at].1)
+    }
+
+    /// How many nodes have an image.
+    pub fn image_nodes(&self, image: Symbol) -> u32 {
+        self.images.get(&image).copied().unwrap_or(0)
+    }
+
     /// The pods placed on a node.
-    pub fn pods_on(&self, node: NodeIndex) -> impl Iterator<Item = &Placed> {
-        self.rows[node.at()].pods.iter().filter_map(|key| self.placed.get(key))
+    pub fn pods_on(&self, node: NodeIndex) -> &[Arc<PodInfo>] {
+        &self.rows[node.at()].pods
+    }
+
+    /// The same by class.
+    pub fn groups_on(&self, node: NodeIndex) -> &[Group] {
+        &self.rows[node.at()].groups
     }
 
     /// How many pods are placed on a node.
@@ -230,16 +263,40 @@ impl NodeTable {
         self.placed.get(pod)
     }
 
+    /// How many pods are placed.
+    pub fn placed_count(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// The pods that shall come to a node once others are gone.
+    pub fn nominated_on(&self, node: NodeIndex) -> &[Arc<PodInfo>] {
+        &self.rows[node.at()].nominated
+    }
+
+    /// Where a pod shall come to.
+    pub fn nomination(&self, pod: &PodKey) -> Option<NodeIndex> {
+        self.nominated.get(pod).copied()
+    }
+
     /// The present count of changes.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.log_start + self.log.len() as u64
     }
 
     /// When a row last changed, on the same count.
-    pub fn row_generation(&self, node: usize) -> u64 {
-        self.generations[node]
+    pub fn row_generation(&self, node: NodeIndex) -> u64 {
+        self.generations[node.at()]
     }
 
+    /// The rows that changed after that count, each once; `None` where the log does not reach back so far.
+    pub fn changed_since(&self, generation: u64) -> Option<impl Iterator<Item = NodeIndex> + '_> {
+        let from = usize::try_from(generation.checked_sub(self.log_start)?).ok()?;
+        let entries = self.log.get(from..)?.iter().enumerate();
+        Some(entries.filter_map(move |(n, row)| {
+            let number = generation + n as u64 + 1;
+            (self.generations[*row as usize] == number).then_some(NodeIndex(*row))
+        }))
+    }
     /// Adds or updates a node.
     pub fn apply(&mut self, node: Arc<Node>) -> NodeChange {
         let name = node.metadata.name.clone().unwrap_or_default();
@@ -257,24 +314,64 @@ impl NodeTable {
             labels: self.rows[at].labels != labels,
             taints: self.rows[at].taints != taints || self.unschedulable.contains(at) != unschedulable,
         };
-        self.present.insert(at);
+        let images = self.read_images(&node);
+        let images_changed = self.rows[at].images != images;
         self.rows[at].node = Some(node);
-        if change.any() {
+        if change.any() || images_changed {
+            self.count_values(index, -1);
+            self.nodes += usize::from(change.added);
+            self.present.insert(at);
             self.unschedulable.set(at, unschedulable);
             self.rows[at].labels = labels;
             self.rows[at].taints = taints;
+            self.rows[at].images = images;
             self.allocatable.set(index, &allocatable);
             self.pods_allowed[at] = pods;
+            self.count_values(index, 1);
             self.touch(index);
         }
+        if change.added {
+            self.objects.changed(Watched::NODES);
+        }
         change
+    }
+
+    /// Counts the labels and images of a present row in or out.
+    fn count_values(&mut self, index: NodeIndex, sign: i32) {
+        if !self.present.contains(index.at()) {
+            return;
+        }
+        let row = &self.rows[index.at()];
+        for (key, value) in &row.labels {
+            let values = self.values.entry(*key).or_default();
+            bump(values, *value, sign);
+        }
+        for (image, _) in &row.images {
+            bump(&mut self.images, *image, sign);
+        }
+    }
+
+    fn read_images(&mut self, node: &Node) -> Vec<(Symbol, i64)> {
+        let images = node.status.iter().flat_map(|s| s.images.iter().flatten());
+        let mut read = Vec::new();
+        for image in images {
+            for name in image.names.iter().flatten() {
+                read.push((self.symbols.intern(name), image.size_bytes.unwrap_or(0)));
+            }
+        }
+        read.sort_unstable();
+        read.dedup_by_key(|(name, _)| *name);
+        read
     }
 
     /// Takes a node out; pods that are still placed on it stay counted until they go.
     pub fn remove(&mut self, name: &str) -> bool {
         let Some(index) = self.find(name) else { return false };
+        self.count_values(index, -1);
         self.present.set(index.at(), false);
+        self.nodes -= 1;
         self.rows[index.at()].node = None;
+        self.objects.changed(Watched::NODES);
         self.touch(index);
         self.release_row(index);
         true
@@ -284,41 +381,70 @@ impl NodeTable {
     pub fn place(&mut self, info: Arc<PodInfo>, node: &str) {
         self.unplace(&info.key);
         let index = self.row_of(node);
-        self.count(&info, index, 1);
-        let row = &mut self.rows[index.at()];
-        row.pods.insert(info.key.clone());
-        row.ports.extend(info.ports().iter().cloned());
+        self.shift(&info, index, 1);
         self.placed.insert(info.key.clone(), Placed { info, node: index });
         self.touch(index);
+    }
+
+    /// Replaces a placed pod by a version of it that differs in nothing that is counted.
+    pub(crate) fn replace(&mut self, info: Arc<PodInfo>) {
+        let Some(placed) = self.placed.get_mut(&info.key) else { return };
+        let pods = &mut self.rows[placed.node.at()].pods;
+        if let Some(at) = pods.iter().position(|p| Arc::ptr_eq(p, &placed.info)) {
+            pods[at] = info.clone();
+        }
+        placed.info = info;
     }
 
     /// Takes a pod off its node; gives what was placed.
     pub fn unplace(&mut self, pod: &PodKey) -> Option<Placed> {
         let placed = self.placed.remove(pod)?;
         let index = placed.node;
-        self.count(&placed.info, index, -1);
-        let row = &mut self.rows[index.at()];
-        row.pods.remove(pod);
-        for port in placed.info.ports() {
-            if let Some(at) = row.ports.iter().position(|p| p == port) {
-                row.ports.swap_remove(at);
-            }
-        }
+        self.shift(&placed.info, index, -1);
         self.touch(index);
         self.release_row(index);
         Some(placed)
     }
 
-    fn count(&mut self, info: &PodInfo, node: NodeIndex, sign: i64) {
+    /// Notes that a pod shall come to a node.
+    pub(crate) fn nominate(&mut self, info: Arc<PodInfo>, node: NodeIndex) {
+        self.unnominate(&info.key);
+        self.nominated.insert(info.key.clone(), node);
+        self.rows[node.at()].nominated.push(info);
+        self.touch(node);
+    }
+
+    /// Forgets where a pod shall come to.
+    pub(crate) fn unnominate(&mut self, pod: &PodKey) -> Option<NodeIndex> {
+        let node = self.nominated.remove(pod)?;
+        self.rows[node.at()].nominated.retain(|p| p.key != *pod);
+        self.touch(node);
+        self.release_row(node);
+        Some(node)
+    }
+
+    /// Counts a pod in (1) or out (-1) without noting a change: for trying something that is taken back.
+    pub(crate) fn shift(&mut self, info: &Arc<PodInfo>, node: NodeIndex, sign: i64) {
         let requests = info.requests();
         self.requested.add(node, &requests.requests, sign);
         self.non_zero_milli_cpu[node.at()] += sign * requests.non_zero_milli_cpu;
         self.non_zero_memory[node.at()] += sign * requests.non_zero_memory;
+        let row = &mut self.rows[node.at()];
+        if sign > 0 {
+            row.count_in(info);
+        } else {
+            row.count_out(info);
+        }
     }
 
     fn touch(&mut self, node: NodeIndex) {
-        self.generation += 1;
-        self.generations[node.at()] = self.generation;
+        if self.log.len() > LOG_MIN.max(4 * self.rows.len()) {
+            let cut = self.log.len() / 2;
+            self.log.drain(..cut);
+            self.log_start += cut as u64;
+        }
+        self.log.push(node.0);
+        self.generations[node.at()] = self.generation();
     }
 
     fn offers(&self, node: NodeIndex, amounts: &Resources) -> bool {
@@ -381,7 +507,12 @@ impl NodeTable {
     /// Frees a row that has neither a node nor pods.
     fn release_row(&mut self, index: NodeIndex) {
         let at = index.at();
-        if self.present.contains(at) || !self.rows[at].pods.is_empty() {
+        let row = &self.rows[at];
+        if self.present.contains(at)
+            || !row.pods.is_empty()
+            || !row.nominated.is_empty()
+            || row.name.is_none()
+        {
             return;
         }
         if let Some(name) = self.rows[at].name {
@@ -393,5 +524,45 @@ impl NodeTable {
         self.allocatable.set(index, &Resources::default());
         self.pods_allowed[at] = 0;
         self.free.push(index);
+    }
+}
+
+impl Row {
+    fn count_in(&mut self, info: &Arc<PodInfo>) {
+        self.pods.push(info.clone());
+        self.ports.extend(info.ports().iter().cloned());
+        let terminating = info.is_terminating();
+        let same = |g: &&mut Group| g.class.id == info.class.id && g.terminating == terminating;
+        match self.groups.iter_mut().find(same) {
+            Some(group) => group.count += 1,
+            None => self.groups.push(Group { class: info.class.clone(), terminating, count: 1 }),
+        }
+    }
+
+    fn count_out(&mut self, info: &Arc<PodInfo>) {
+        if let Some(at) = self.pods.iter().position(|p| Arc::ptr_eq(p, info)) {
+            self.pods.swap_remove(at);
+        }
+        for port in info.ports() {
+            if let Some(at) = self.ports.iter().position(|p| p == port) {
+                self.ports.swap_remove(at);
+            }
+        }
+        let terminating = info.is_terminating();
+        let same = |g: &Group| g.class.id == info.class.id && g.terminating == terminating;
+        if let Some(at) = self.groups.iter().position(same) {
+            self.groups[at].count -= 1;
+            if self.groups[at].count == 0 {
+                self.groups.swap_remove(at);
+            }
+        }
+    }
+}
+
+fn bump(counts: &mut FxHashMap<Symbol, u32>, key: Symbol, sign: i32) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add_signed(sign);
+    if *count == 0 {
+        counts.remove(&key);
     }
 }

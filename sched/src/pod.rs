@@ -1,15 +1,13 @@
 //! A pod as the scheduler sees it: everything that plugins ask of it, compiled once.
 
+use crate::class::PodClass;
 use crate::intern::{Interner, Symbol};
 use crate::resources::PodRequests;
-use crate::selection::{self, NodeDemand, NodeTerm};
+use crate::selection::{NodeDemand, NodeTerm};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Toleration};
-use rustc_hash::FxHasher;
+use k8s_openapi::api::core::v1::{Pod, Toleration};
 use smol_str::SmolStr;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Namespace and name of a pod.
@@ -106,7 +104,7 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    fn compile(toleration: &Toleration, symbols: &mut Interner) -> Option<Self> {
+    pub(crate) fn compile(toleration: &Toleration, symbols: &mut Interner) -> Option<Self> {
         let key = toleration.key.as_deref().filter(|k| !k.is_empty());
         let value = match toleration.operator.as_deref().unwrap_or("Equal") {
             "" | "Equal" => Some(symbols.intern(toleration.value.as_deref().unwrap_or(""))),
@@ -128,29 +126,15 @@ impl Tolerance {
             && self.value.is_none_or(|v| v == taint.value)
     }
 
+    /// Whether it tolerates every taint of an effect.
+    pub fn tolerates_everything(&self, effect: Effect) -> bool {
+        self.key.is_none() && self.value.is_none() && self.effect.is_none_or(|e| e == effect)
+    }
+
     /// Whether it says anything about `PreferNoSchedule`.
     pub fn concerns_preference(&self) -> bool {
         self.effect.is_none_or(|e| e == Effect::PreferNoSchedule)
     }
-}
-
-/// Everything that makes two pods alike to every plugin; equal classes get equal verdicts on the same nodes.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct PodClass {
-    namespace: SmolStr,
-    labels: BTreeMap<String, String>,
-    requests: PodRequests,
-    demand: NodeDemand,
-    preferred: Vec<(i64, NodeTerm)>,
-    tolerances: Vec<Tolerance>,
-    ports: Vec<HostPort>,
-    node_name: Option<SmolStr>,
-    scheduler_name: SmolStr,
-    priority: i32,
-    /// The controller that owns the pod; spreading plugins look at it.
-    owner: SmolStr,
-    /// The parts that no plugin of this crate reads (pod affinity, spread constraints, volumes, claims, images), as JSON.
-    rest: String,
 }
 
 /// A pod, compiled.
@@ -160,33 +144,46 @@ pub struct PodInfo {
     pub key: PodKey,
     /// `metadata.uid`.
     pub uid: SmolStr,
-    /// The object.
-    pub pod: Arc<Pod>,
+    /// The object, while the pod is not bound: a bound pod's is not kept.
+    pub pod: Option<Arc<Pod>>,
     /// When it was created.
     pub created: Timestamp,
+    /// `status.startTime`.
+    pub started: Option<Timestamp>,
     /// `spec.schedulingGates` by name.
     pub gates: Vec<SmolStr>,
     /// What makes it like others.
     pub class: Arc<PodClass>,
-    /// Hash of [`PodInfo::class`].
-    pub class_hash: u64,
+    node_name: Option<SmolStr>,
+    phase: Phase,
+}
+
+/// What of a pod's life matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Phase {
+    terminal: bool,
+    terminating: bool,
+    /// Being deleted because a scheduler wants its place.
+    preempted: bool,
 }
 
 impl PodInfo {
-    /// Compiles a pod.
-    pub fn compile(pod: Arc<Pod>, symbols: &mut Interner) -> Self {
-        let class = PodClass::compile(&pod, symbols);
-        let mut hasher = FxHasher::default();
-        class.hash(&mut hasher);
-        let gates = pod.spec.iter().flat_map(|s| s.scheduling_gates.iter().flatten());
+    /// A pod of a class.
+    pub(crate) fn new(pod: Arc<Pod>, class: Arc<PodClass>) -> Self {
+        let spec = pod.spec.as_ref();
+        let node_name = spec.and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty()).map(SmolStr::new);
+        let gates = spec.into_iter().flat_map(|s| s.scheduling_gates.iter().flatten());
+        let status = pod.status.as_ref();
         PodInfo {
             key: PodKey::of(&pod),
             uid: pod.metadata.uid.as_deref().unwrap_or("").into(),
             created: pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            started: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
             gates: gates.map(|g| g.name.as_str().into()).collect(),
-            class: Arc::new(class),
-            class_hash: hasher.finish(),
-            pod,
+            class,
+            phase: Phase::of(&pod),
+            pod: if node_name.is_some() { None } else { Some(pod) },
+            node_name,
         }
     }
 
@@ -217,7 +214,13 @@ impl PodInfo {
 
     /// `spec.nodeName`, where set.
     pub fn node_name(&self) -> Option<&SmolStr> {
-        self.class.node_name.as_ref()
+        self.node_name.as_ref()
+    }
+
+    /// `status.nominatedNodeName` of a pod that is not bound, where set.
+    pub fn nominated_node(&self) -> Option<&str> {
+        let status = self.pod.as_ref()?.status.as_ref()?;
+        status.nominated_node_name.as_deref().filter(|n| !n.is_empty())
     }
 
     /// `spec.schedulerName`.
@@ -230,69 +233,46 @@ impl PodInfo {
         self.class.priority
     }
 
+    /// Whether it may evict others (`spec.preemptionPolicy` is not `Never`).
+    pub fn may_preempt(&self) -> bool {
+        !self.class.never_preempts
+    }
+
     /// Whether it has ended, so that it takes nothing of its node.
     pub fn is_terminal(&self) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
+        self.phase.terminal
     }
 
     /// Whether it is being deleted.
     pub fn is_terminating(&self) -> bool {
-        self.pod.metadata.deletion_timestamp.is_some()
+        self.phase.terminating
+    }
+
+    /// Whether it is being deleted to make room for another.
+    pub fn is_being_preempted(&self) -> bool {
+        self.phase.preempted
+    }
+
+    /// Whether the pod's new version changes nothing that placed pods are looked at for: most updates are of status.
+    pub(crate) fn same_place(&self, other: &PodInfo) -> bool {
+        self.uid == other.uid
+            && self.class.id == other.class.id
+            && self.phase == other.phase
+            && self.started == other.started
     }
 }
 
-impl PodClass {
-    fn compile(pod: &Pod, symbols: &mut Interner) -> Self {
-        let meta = &pod.metadata;
-        let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
-        let spec = pod.spec.as_ref();
-        let (demand, preferred) = spec.map(|s| selection::compile(s, symbols)).unwrap_or_default();
-        let tolerations = spec.and_then(|s| s.tolerations.as_ref());
-        PodClass {
-            namespace: meta.namespace.as_deref().unwrap_or("").into(),
-            labels: meta.labels.clone().unwrap_or_default(),
-            requests: PodRequests::of(pod, symbols),
-            demand,
-            preferred,
-            tolerances: tolerations
-                .iter()
-                .flat_map(|list| list.iter())
-                .filter_map(|t| Tolerance::compile(t, symbols))
-                .collect(),
-            ports: spec.map(|s| host_ports(&s.containers)).unwrap_or_default(),
-            node_name: spec.and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty()).map(SmolStr::new),
-            scheduler_name: spec
-                .and_then(|s| s.scheduler_name.as_deref())
-                .unwrap_or("default-scheduler")
-                .into(),
-            priority: spec.and_then(|s| s.priority).unwrap_or(0),
-            owner: owner.map(|o| o.uid.as_str()).unwrap_or("").into(),
-            rest: rest(pod),
-        }
+impl Phase {
+    fn of(pod: &Pod) -> Self {
+        let status = pod.status.as_ref();
+        let terminating = pod.metadata.deletion_timestamp.is_some();
+        let preempted = terminating
+            && status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| {
+                c.type_ == "DisruptionTarget"
+                    && c.status == "True"
+                    && c.reason.as_deref() == Some("PreemptionByScheduler")
+            });
+        let phase = status.and_then(|s| s.phase.as_deref());
+        Phase { terminal: matches!(phase, Some("Succeeded" | "Failed")), terminating, preempted }
     }
-}
-
-/// Host ports of containers; init containers' ports are not counted, as upstream does.
-fn host_ports(containers: &[Container]) -> Vec<HostPort> {
-    let ports = containers.iter().flat_map(|c| c.ports.iter().flatten());
-    ports
-        .filter_map(|p| {
-            Some(HostPort {
-                port: p.host_port.filter(|p| *p > 0)?,
-                protocol: p.protocol.as_deref().unwrap_or("TCP").into(),
-                ip: p.host_ip.as_deref().filter(|ip| !ip.is_empty()).unwrap_or("0.0.0.0").into(),
-            })
-        })
-        .collect()
-}
-
-fn rest(pod: &Pod) -> String {
-    let Some(spec) = &pod.spec else { return String::new() };
-    let affinity = spec.affinity.as_ref().map(|a| (&a.pod_affinity, &a.pod_anti_affinity));
-    // The service account token volume has another name in each pod and no say in scheduling.
-    let volumes: Vec<_> = spec.volumes.iter().flatten().filter(|v| v.projected.is_none()).collect();
-    let images: Vec<_> = spec.containers.iter().map(|c| &c.image).collect();
-    let parts = (affinity, &spec.topology_spread_constraints, volumes, &spec.resource_claims, images);
-    serde_json::to_string(&parts).unwrap_or_default()
 }

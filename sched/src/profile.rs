@@ -38,6 +38,8 @@ impl std::error::Error for ProfileError {}
 pub struct Profile {
     name: SmolStr,
     plugins: Vec<(Box<dyn Plugin>, i64)>,
+    /// Which of them orders the queue.
+    sorter: usize,
 }
 
 impl fmt::Debug for Profile {
@@ -113,7 +115,11 @@ impl ProfileBuilder {
                 None => errors.push(ProfileError::Weight(name)),
             }
         }
-        if errors.is_empty() { Ok(Profile { name: self.name, plugins: self.plugins }) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let sorter = self.plugins.iter().position(|(p, _)| p.points().contains(Points::QUEUE_SORT));
+        Ok(Profile { name: self.name, plugins: self.plugins, sorter: sorter.unwrap_or(0) })
     }
 }
 
@@ -155,6 +161,11 @@ impl Profile {
     /// The plugins with an extension point.
     pub(crate) fn at(&self, points: Points) -> impl Iterator<Item = &dyn Plugin> {
         self.plugins().map(|(p, _)| p).filter(move |p| p.points().contains(points))
+    }
+
+    /// The plugin that orders the queue.
+    pub(crate) fn sorter(&self) -> Option<&dyn Plugin> {
+        self.plugins.get(self.sorter).map(|(p, _)| p.as_ref())
     }
 
     /// The plugin of this name.

@@ -70,6 +70,13 @@ enum Place {
     Unschedulable,
 }
 
+/// What makes waiting pods alike: their class, and the plugins that refused them.
+type Alike = (u32, Vec<&'static str>);
+
+fn alike(pod: &QueuedPod) -> Alike {
+    (pod.info.class.id, pod.refused_by.clone())
+}
+
 /// A binary heap whose order comes with each call. A pod that leaves the active set leaves its ticket here, which is skipped later.
 #[derive(Debug, Default)]
 struct Heap(Vec<(u64, QueuedPod)>);
@@ -118,8 +125,11 @@ pub struct Queue {
     options: QueueOptions,
     pods: FxHashMap<PodKey, (QueuedPod, Place)>,
     active: Heap,
-    /// Keys of the pods that wait for an event, gated ones included: most events find it empty.
-    waiting: FxHashSet<PodKey>,
+    /// Keys of the pods that wait for an event, by what makes them alike to hints: an event is judged once for all alike pods.
+    waiting: FxHashMap<Alike, FxHashSet<PodKey>>,
+    /// When the tries of those failed.
+    waiting_since: BTreeSet<(Timestamp, PodKey)>,
+    counts: [usize; 3],
     backing_off: BTreeMap<Timestamp, BTreeSet<PodKey>>,
     /// Counts arrivals and tickets.
     sequence: u64,
@@ -143,11 +153,8 @@ impl Queue {
 
     /// How many pods are active, backing off, and waiting for an event.
     pub fn counts(&self) -> (usize, usize, usize) {
-        self.pods.values().fold((0, 0, 0), |(a, b, u), (_, place)| match place {
-            Place::Active(_) => (a + 1, b, u),
-            Place::BackOff(_) => (a, b + 1, u),
-            Place::Unschedulable => (a, b, u + 1),
-        })
+        let [active, backing_off, waiting] = self.counts;
+        (active, backing_off, waiting)
     }
 
     /// A pod of the queue.
@@ -192,6 +199,7 @@ impl Queue {
             let key = &ticketed.info.key;
             if self.pods.get(key).is_some_and(|(_, place)| *place == Place::Active(ticket)) {
                 let (mut pod, _) = self.pods.remove(key)?;
+                self.counts[0] -= 1;
                 pod.attempts += 1;
                 return Some(pod);
             }
@@ -229,26 +237,39 @@ impl Queue {
         self.insert(pod, wanted, order);
     }
 
-    /// Moves the waiting pods for which `worth` says yes, to the active heap or into back-off.
+    /// Moves the waiting pods for which `worth` says yes, to the active heap or into back-off. It is asked once for pods of one class
+    /// that were refused by the same plugins.
     pub fn move_where(
         &mut self,
         now: Timestamp,
         order: &dyn QueueOrder,
         mut worth: impl FnMut(&QueuedPod) -> bool,
     ) -> usize {
-        let keys: Vec<PodKey> = self
+        let pods = &self.pods;
+        let first = |keys: &FxHashSet<PodKey>| keys.iter().next().and_then(|key| pods.get(key));
+        let groups: Vec<Alike> = self
             .waiting
             .iter()
-            .filter(|key| self.pods.get(*key).is_some_and(|(pod, _)| !pod.gated && worth(pod)))
-            .cloned()
+            .filter(|(_, keys)| first(keys).is_some_and(|(pod, _)| worth(pod)))
+            .map(|(group, _)| group.clone())
             .collect();
-        for key in &keys {
+        let mut keys: Vec<PodKey> = Vec::new();
+        for group in groups {
+            keys.extend(self.waiting.get(&group).into_iter().flatten().cloned());
+        }
+        // The sets have no order of their own.
+        keys.sort_unstable();
+        self.wake(&keys, now, order);
+        keys.len()
+    }
+
+    fn wake(&mut self, keys: &[PodKey], now: Timestamp, order: &dyn QueueOrder) {
+        for key in keys {
             if let Some((pod, _)) = self.take(key) {
                 let wanted = self.due(&pod, now);
                 self.insert(pod, wanted, order);
             }
         }
-        keys.len()
     }
 
     /// Moves what time has made ready: ended back-offs, and pods that waited too long for an event.
@@ -256,12 +277,15 @@ impl Queue {
         while let Some(entry) = self.backing_off.first_entry().filter(|e| *e.key() <= now) {
             for key in entry.remove() {
                 if let Some((pod, _)) = self.pods.remove(&key) {
+                    self.counts[1] -= 1;
                     self.insert(pod, Wanted::Active, order);
                 }
             }
         }
         let limit = SignedDuration::try_from(self.options.max_unschedulable).unwrap_or(SignedDuration::MAX);
-        self.move_where(now, order, |pod| now.duration_since(pod.failed) > limit);
+        let overdue = self.waiting_since.iter().take_while(|(failed, _)| now.duration_since(*failed) > limit);
+        let keys: Vec<PodKey> = overdue.map(|(_, key)| key.clone()).collect();
+        self.wake(&keys, now, order);
     }
 
     /// When [`Queue::advance`] has something to do next, as far as back-offs go.
@@ -298,21 +322,25 @@ impl Queue {
                 Place::BackOff(until)
             }
             Wanted::Event => {
-                self.waiting.insert(key.clone());
+                // Gates are opened by the pod's own change alone.
+                if !pod.gated {
+                    self.waiting.entry(alike(&pod)).or_default().insert(key.clone());
+                    self.waiting_since.insert((pod.failed, key.clone()));
+                }
                 Place::Unschedulable
             }
         };
+        self.counts[place.at()] += 1;
         self.pods.insert(key, (pod, place));
     }
 
     fn take(&mut self, key: &PodKey) -> Option<(QueuedPod, Place)> {
         let (pod, place) = self.pods.remove(key)?;
+        self.counts[place.at()] -= 1;
         match place {
             // The heap drops the ticket when it surfaces.
             Place::Active(_) => {}
-            Place::Unschedulable => {
-                self.waiting.remove(key);
-            }
+            Place::Unschedulable => self.stop_waiting(&pod),
             Place::BackOff(until) => {
                 if let Some(keys) = self.backing_off.get_mut(&until) {
                     keys.remove(key);
@@ -323,6 +351,27 @@ impl Queue {
             }
         }
         Some((pod, place))
+    }
+
+    fn stop_waiting(&mut self, pod: &QueuedPod) {
+        let group = alike(pod);
+        if let Some(keys) = self.waiting.get_mut(&group) {
+            keys.remove(&pod.info.key);
+            if keys.is_empty() {
+                self.waiting.remove(&group);
+            }
+        }
+        self.waiting_since.remove(&(pod.failed, pod.info.key.clone()));
+    }
+}
+
+impl Place {
+    fn at(self) -> usize {
+        match self {
+            Place::Active(_) => 0,
+            Place::BackOff(_) => 1,
+            Place::Unschedulable => 2,
+        }
     }
 }
 
@@ -336,12 +385,12 @@ enum Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intern::Interner;
+    use crate::node::NodeTable;
     use serde_json::json;
 
     fn info(name: &str, priority: i32) -> Arc<PodInfo> {
         let pod = json!({"metadata": {"namespace": "n", "name": name}, "spec": {"containers": [], "priority": priority}});
-        Arc::new(PodInfo::compile(Arc::new(serde_json::from_value(pod).unwrap()), &mut Interner::default()))
+        Arc::new(NodeTable::default().compile(Arc::new(serde_json::from_value(pod).unwrap())))
     }
 
     fn order(a: &QueuedPod, b: &QueuedPod) -> Ordering {

@@ -1,8 +1,9 @@
 //! The scheduler: facts about nodes and pods go in, decisions come out. It reads no clock and talks to nobody.
 
-use crate::cycle::{CycleCache, refused_try};
-use crate::diagnosis::{Diagnosis, Refusal};
+use crate::cycle::{Choice, CycleCache, refused_try};
+use crate::diagnosis::{Diagnosis, Refusal, sentence};
 use crate::events::{ClusterEvent, Hint};
+use crate::explain::{Attempt, Attempts};
 use crate::framework::{CycleContext, Permit, Points, PostFilter, TableChange};
 use crate::node::{NodeIndex, NodeTable};
 use crate::pod::{PodInfo, PodKey};
@@ -14,7 +15,9 @@ use kubewright_core::ApiRequest;
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,14 +64,16 @@ struct InFlight {
 
 /// A scheduler of one or several profiles over one table of nodes.
 pub struct Scheduler {
-    profiles: FxHashMap<SmolStr, (Profile, CycleCache)>,
-    nodes: NodeTable,
-    queue: Queue,
+    /// The first one's QueueSort orders the queue.
+    pub(crate) profiles: Vec<(Profile, CycleCache)>,
+    pub(crate) nodes: NodeTable,
+    pub(crate) queue: Queue,
     in_flight: FxHashMap<PodKey, InFlight>,
+    /// Whom a pod waits for that was made room for.
+    victims: FxHashMap<PodKey, Vec<PodKey>>,
+    attempts: Attempts,
     /// Counts cycles; breaks ties among equal nodes.
     tie: u64,
-    /// The profile whose QueueSort orders the queue.
-    sorter: SmolStr,
 }
 
 impl fmt::Debug for Scheduler {
@@ -80,18 +85,12 @@ impl fmt::Debug for Scheduler {
 /// The queue's order as a borrowed view, so that the queue can be changed meanwhile.
 macro_rules! order {
     ($self:ident) => {
-        &|a: &QueuedPod, b: &QueuedPod| -> Ordering { compare(&$self.profiles, &$self.sorter, a, b) }
+        &|a: &QueuedPod, b: &QueuedPod| -> Ordering { compare(&$self.profiles, a, b) }
     };
 }
 
-fn compare(
-    profiles: &FxHashMap<SmolStr, (Profile, CycleCache)>,
-    sorter: &SmolStr,
-    a: &QueuedPod,
-    b: &QueuedPod,
-) -> Ordering {
-    let plugin = profiles.get(sorter).and_then(|(p, _)| p.at(Points::QUEUE_SORT).next());
-    plugin.map_or(Ordering::Equal, |p| p.queue_sort(a, b))
+fn compare(profiles: &[(Profile, CycleCache)], a: &QueuedPod, b: &QueuedPod) -> Ordering {
+    profiles[0].0.sorter().map_or(Ordering::Equal, |p| p.queue_sort(a, b))
 }
 
 impl Scheduler {
@@ -100,15 +99,23 @@ impl Scheduler {
     /// # Errors
     /// Two profiles of one name, or none at all.
     pub fn new(profiles: Vec<Profile>, options: QueueOptions, seed: u64) -> Result<Self, ProfileError> {
-        let sorter = profiles.first().map(|p| p.name().clone()).ok_or(ProfileError::NoQueueSort)?;
-        let mut by_name = FxHashMap::default();
-        for profile in profiles {
-            if by_name.insert(profile.name().clone(), (profile, CycleCache::default())).is_some() {
+        if profiles.is_empty() {
+            return Err(ProfileError::NoQueueSort);
+        }
+        for (at, profile) in profiles.iter().enumerate() {
+            if profiles[..at].iter().any(|p| p.name() == profile.name()) {
                 return Err(ProfileError::Duplicate("profile"));
             }
         }
-        let (nodes, queue) = (NodeTable::default(), Queue::new(options));
-        Ok(Scheduler { profiles: by_name, nodes, queue, in_flight: FxHashMap::default(), tie: seed, sorter })
+        Ok(Scheduler {
+            profiles: profiles.into_iter().map(|p| (p, CycleCache::default())).collect(),
+            nodes: NodeTable::default(),
+            queue: Queue::new(options),
+            in_flight: FxHashMap::default(),
+            victims: FxHashMap::default(),
+            attempts: Attempts::default(),
+            tie: seed,
+        })
     }
 
     /// A scheduler with upstream's default plugins for `default-scheduler`.
@@ -116,6 +123,24 @@ impl Scheduler {
         let profile =
             Profile::defaults("default-scheduler").build().expect("the default profile is complete");
         Self::new(vec![profile], QueueOptions::default(), seed).expect("one profile has one name")
+    }
+
+    /// The last tries, each with why it ended as it did.
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// Sets how much is kept of the last tries.
+    pub fn attempts_mut(&mut self) -> &mut Attempts {
+        &mut self.attempts
+    }
+
+    fn profile(&self, name: &str) -> Option<&Profile> {
+        self.profiles.iter().map(|(p, _)| p).find(|p| p.name() == name)
+    }
+
+    fn profile_mut(&mut self, name: &str) -> Option<&mut Profile> {
+        self.profiles.iter_mut().map(|(p, _)| p).find(|p| p.name() == name)
     }
 
     /// The table of nodes.
@@ -150,20 +175,16 @@ impl Scheduler {
 
     /// A pod came or changed.
     pub fn apply_pod(&mut self, pod: Arc<Pod>, now: Timestamp) {
-        let key = PodKey::of(&pod);
-        if let Some(known) = self.nodes.placed(&key)
-            && same_pod(&known.info.pod, &pod)
-        {
-            return;
-        }
-        let info = Arc::new(PodInfo::compile(pod, self.nodes.symbols_mut()));
+        let info = Arc::new(self.nodes.compile(pod));
+        let key = info.key.clone();
         if info.node_name().is_some() {
             self.queue.remove(&key);
             self.in_flight.remove(&key);
+            self.settle_nomination(&key);
             self.apply_placed(info, now);
         } else if info.is_terminal() || info.is_terminating() {
             self.drop_pending(&key, now);
-        } else if self.profiles.contains_key(info.scheduler_name()) && !self.in_flight.contains_key(&key) {
+        } else if self.profile(info.scheduler_name()).is_some() && !self.in_flight.contains_key(&key) {
             self.apply_pending(info, now);
         }
     }
@@ -178,7 +199,10 @@ impl Scheduler {
     pub fn event(&mut self, event: ClusterEvent, now: Timestamp) {
         let (profiles, nodes) = (&self.profiles, &self.nodes);
         let worth = |pod: &QueuedPod| {
-            let Some((profile, _)) = profiles.get(pod.info.scheduler_name()) else { return false };
+            let Some((profile, _)) = profiles.iter().find(|(p, _)| p.name() == pod.info.scheduler_name())
+            else {
+                return false;
+            };
             pod.refused_by.is_empty()
                 || pod.refused_by.iter().any(|name| {
                     profile.find(name).is_none_or(|p| p.hint(&pod.info, &event, nodes) == Hint::Queue)
@@ -206,17 +230,70 @@ impl Scheduler {
         let pod = self.queue.pop(order!(self))?;
         self.tie = self.tie.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let tie = self.tie >> 33;
-        let (profile, cache) = self.profiles.get_mut(pod.info.scheduler_name())?;
-        match cache.run(profile, &pod.info, &self.nodes, tie) {
-            Ok(choice) => Some(self.commit(pod, choice.node, now)),
-            Err(diagnosis) => Some(self.refuse_pod(pod, *diagnosis, now)),
+        // A plugin that panics costs its pod this try and the profile what it remembers, nothing more.
+        let found = catch_unwind(AssertUnwindSafe(|| self.find_node(&pod, tie)));
+        let found = found.unwrap_or_else(|panic| {
+            self.forget(pod.info.scheduler_name());
+            let text = panic_text(panic.as_ref());
+            Err(Box::new(refused_try(&self.nodes, "Scheduler", Refusal::error(text))))
+        });
+        Some(match found {
+            Ok(choice) => {
+                self.note_choice(&pod, choice, now);
+                self.commit(pod, choice.node, now)
+            }
+            Err(diagnosis) => self.refuse_pod(pod, *diagnosis, now),
+        })
+    }
+
+    fn find_node(&mut self, pod: &QueuedPod, tie: u64) -> Result<Choice, Box<Diagnosis>> {
+        let info = &pod.info;
+        let Some((profile, cache)) =
+            self.profiles.iter_mut().find(|(p, _)| p.name() == info.scheduler_name())
+        else {
+            let refusal = Refusal::error("no profile has the pod's scheduler name");
+            return Err(Box::new(refused_try(&self.nodes, "Scheduler", refusal)));
+        };
+        // The node that room was made on comes first, as upstream has it.
+        if let Some(node) = self.nodes.nomination(&info.key)
+            && cache.accepts(profile, info, &mut self.nodes, node)
+        {
+            return Ok(Choice { node, feasible: 1 });
         }
+        cache.run(profile, info, &mut self.nodes, tie)
+    }
+
+    fn forget(&mut self, profile: &str) {
+        if let Some((_, cache)) = self.profiles.iter_mut().find(|(p, _)| p.name() == profile) {
+            *cache = CycleCache::default();
+        }
+    }
+
+    fn note_choice(&mut self, pod: &QueuedPod, choice: Choice, now: Timestamp) {
+        if !self.attempts.is_on() {
+            return;
+        }
+        let Some((profile, cache)) =
+            self.profiles.iter().find(|(p, _)| p.name() == pod.info.scheduler_name())
+        else {
+            return;
+        };
+        let most = if choice.feasible > 1 { self.attempts.scores_max } else { 0 };
+        let scores = cache.explain(profile, &pod.info, &self.nodes, choice.node, most);
+        self.attempts.push(Attempt {
+            pod: pod.info.key.clone(),
+            at: now,
+            number: pod.attempts,
+            feasible: choice.feasible,
+            chosen: Some((self.nodes.name(choice.node).clone(), scores)),
+            diagnosis: None,
+        });
     }
 
     /// The pod's binding was acknowledged.
     pub fn bound(&mut self, key: &PodKey) {
         let Some(flight) = self.in_flight.remove(key) else { return };
-        if let Some((profile, _)) = self.profiles.get_mut(flight.pod.info.scheduler_name()) {
+        if let Some(profile) = self.profile_mut(flight.pod.info.scheduler_name()) {
             for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::POST_BIND)) {
                 plugin.post_bind(&flight.pod.info, &flight.node);
             }
@@ -249,6 +326,18 @@ impl Scheduler {
             return self.unplace(&info.key.clone(), now);
         }
         let node = info.node_name().cloned().unwrap_or_default();
+        // Most updates of bound pods change their status only; the binding that was foreseen changes nothing at all.
+        if let Some(known) = self.nodes.placed(&info.key)
+            && known.info.same_place(&info)
+            && *self.nodes.name(known.node) == node
+        {
+            let seen_before = known.info.node_name().is_some();
+            self.nodes.replace(info.clone());
+            if !seen_before {
+                self.event(ClusterEvent::PodPlaced(info), now);
+            }
+            return;
+        }
         self.place(&info, &node);
         self.event(ClusterEvent::PodPlaced(info), now);
     }
@@ -263,20 +352,32 @@ impl Scheduler {
         let changed = self
             .queue
             .get(&info.key)
-            .is_some_and(|b| b.info.class != info.class || b.info.gates != info.gates);
+            .is_some_and(|b| b.info.class.id != info.class.id || b.info.gates != info.gates);
+        if self.nodes.nomination(&info.key).is_none()
+            && let Some(node) = info.nominated_node().and_then(|name| self.nodes.find(name))
+        {
+            self.nodes.nominate(info.clone(), node);
+        }
         self.queue.update(info, gated, changed, now, order!(self));
     }
 
     fn is_gated(&self, info: &PodInfo) -> bool {
-        let profile = self.profiles.get(info.scheduler_name());
-        profile.is_some_and(|(p, _)| p.at(Points::PRE_ENQUEUE).any(|p| p.pre_enqueue(info).is_err()))
+        let profile = self.profile(info.scheduler_name());
+        profile.is_some_and(|p| p.at(Points::PRE_ENQUEUE).any(|p| p.pre_enqueue(info).is_err()))
     }
 
     fn drop_pending(&mut self, key: &PodKey, now: Timestamp) {
         self.queue.remove(key);
+        self.settle_nomination(key);
         if let Some(flight) = self.in_flight.remove(key) {
             self.release(&flight.pod.info, now);
         }
+    }
+
+    /// The pod that room was made for has its place, or is gone.
+    fn settle_nomination(&mut self, key: &PodKey) {
+        self.victims.remove(key);
+        self.nodes.unnominate(key);
     }
 
     fn place(&mut self, info: &Arc<PodInfo>, node: &str) {
@@ -298,7 +399,7 @@ impl Scheduler {
     }
 
     fn observe(&mut self, mut tell: impl FnMut(&mut dyn crate::Plugin, &NodeTable)) {
-        for (profile, _) in self.profiles.values_mut() {
+        for (profile, _) in &mut self.profiles {
             for plugin in profile.plugins_mut() {
                 tell(plugin.as_mut(), &self.nodes);
             }
@@ -309,6 +410,7 @@ impl Scheduler {
     fn commit(&mut self, pod: QueuedPod, node: NodeIndex, now: Timestamp) -> Decision {
         let info = pod.info.clone();
         let name = self.nodes.name(node).clone();
+        self.settle_nomination(&info.key);
         self.place(&info, &name);
         if let Err((plugin, refusal)) = self.reserve(&info, node) {
             return self.give_up(pod, plugin, refusal, now);
@@ -327,7 +429,7 @@ impl Scheduler {
     }
 
     fn reserve(&mut self, info: &Arc<PodInfo>, node: NodeIndex) -> Result<(), (&'static str, Refusal)> {
-        let Some((profile, _)) = self.profiles.get_mut(info.scheduler_name()) else { return Ok(()) };
+        let Some(profile) = self.profile_mut(info.scheduler_name()) else { return Ok(()) };
         for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
             plugin.reserve(info, node).map_err(|refusal| (plugin.name(), refusal))?;
         }
@@ -336,7 +438,7 @@ impl Scheduler {
 
     /// The shortest time that a Permit plugin wants the pod held, if any.
     fn permit(&self, info: &PodInfo, node: NodeIndex) -> Result<Option<Duration>, (&'static str, Refusal)> {
-        let Some((profile, _)) = self.profiles.get(info.scheduler_name()) else { return Ok(None) };
+        let Some(profile) = self.profile(info.scheduler_name()) else { return Ok(None) };
         let mut hold: Option<Duration> = None;
         for plugin in profile.at(Points::PERMIT) {
             match plugin.permit(CycleContext::new(info, &self.nodes, None), node) {
@@ -364,7 +466,7 @@ impl Scheduler {
 
     fn requests(&self, info: &PodInfo, node: NodeIndex) -> Result<Vec<ApiRequest>, (&'static str, Refusal)> {
         let nothing = || ("Scheduler", Refusal::new("no plugin binds the pod"));
-        let (profile, _) = self.profiles.get(info.scheduler_name()).ok_or_else(nothing)?;
+        let profile = self.profile(info.scheduler_name()).ok_or_else(nothing)?;
         let cx = CycleContext::new(info, &self.nodes, None);
         let mut requests = Vec::with_capacity(1);
         for plugin in profile.at(Points::PRE_BIND) {
@@ -389,7 +491,7 @@ impl Scheduler {
     /// Takes back what a try took: the place on the node and the plugins' reservations.
     fn release(&mut self, info: &Arc<PodInfo>, now: Timestamp) {
         let Some(placed) = self.nodes.placed(&info.key).map(|p| p.node) else { return };
-        if let Some((profile, _)) = self.profiles.get_mut(info.scheduler_name()) {
+        if let Some(profile) = self.profile_mut(info.scheduler_name()) {
             for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
                 plugin.unreserve(info, placed);
             }
@@ -399,19 +501,56 @@ impl Scheduler {
 
     fn refuse_pod(&mut self, pod: QueuedPod, mut diagnosis: Diagnosis, now: Timestamp) -> Decision {
         let mut nominated = None;
-        if let Some((profile, _)) = self.profiles.get(pod.info.scheduler_name()) {
-            let cx = CycleContext::new(&pod.info, &self.nodes, None);
-            for plugin in profile.at(Points::POST_FILTER) {
-                if let PostFilter::Nominate { node, victims } = plugin.post_filter(cx, &diagnosis) {
-                    nominated = Some((self.nodes.name(node).clone(), victims));
-                    break;
-                }
-            }
+        if diagnosis.is_error() || diagnosis.nodes == 0 {
+            return self.requeue_refused(pod, diagnosis, None, now);
         }
-        if diagnosis.nodes > 0 && diagnosis.post_filter.is_empty() && nominated.is_none() {
+        if diagnosis.pod.is_none() && diagnosis.resolvable().0 > 0 {
+            nominated = self.make_room(&pod.info, &mut diagnosis);
+        }
+        if diagnosis.post_filter.is_empty() && nominated.is_none() {
             diagnosis.post_filter = no_preemption(&diagnosis);
         }
         self.requeue_refused(pod, diagnosis, nominated, now)
+    }
+
+    /// PostFilter.
+    fn make_room(
+        &mut self,
+        info: &Arc<PodInfo>,
+        diagnosis: &mut Diagnosis,
+    ) -> Option<(SmolStr, Vec<PodKey>)> {
+        let on = self.nodes.nomination(&info.key);
+        let pending = self.victims.get(&info.key).into_iter().flatten();
+        let still_there = |victim: &PodKey| self.nodes.placed(victim).is_some_and(|p| Some(p.node) == on);
+        if on.is_some() && pending.into_iter().any(still_there) {
+            let text = "preemption: not eligible due to a terminating pod on the nominated node.";
+            text.clone_into(&mut diagnosis.post_filter);
+            return None;
+        }
+        let (profile, cache) = self.profiles.iter_mut().find(|(p, _)| p.name() == info.scheduler_name())?;
+        match cache.post_filter(profile, info, &mut self.nodes, diagnosis) {
+            PostFilter::Nothing(text) => {
+                diagnosis.post_filter = text;
+                if on.is_some() {
+                    self.settle_nomination(&info.key);
+                }
+                None
+            }
+            PostFilter::Nominate { node, victims } => {
+                // Pods of lower priority that room was made for here have to look again.
+                let lower = self.nodes.nominated_on(node).iter().filter(|p| p.priority() < info.priority());
+                let lower: Vec<PodKey> = lower.map(|p| p.key.clone()).collect();
+                lower.iter().for_each(|key| self.settle_nomination(key));
+                self.nodes.nominate(info.clone(), node);
+                self.victims.insert(info.key.clone(), victims.clone());
+                Some((self.nodes.name(node).clone(), victims))
+            }
+        }
+    }
+
+    /// The victims could not be evicted: the pod may look for others.
+    pub fn preemption_failed(&mut self, key: &PodKey) {
+        self.settle_nomination(key);
     }
 
     fn requeue_refused(
@@ -422,39 +561,40 @@ impl Scheduler {
         now: Timestamp,
     ) -> Decision {
         let info = pod.info.clone();
-        self.queue.requeue(pod, diagnosis.plugins(), false, now, order!(self));
+        if self.attempts.is_on() {
+            self.attempts.push(Attempt {
+                pod: info.key.clone(),
+                at: now,
+                number: pod.attempts,
+                feasible: 0,
+                chosen: None,
+                diagnosis: Some(diagnosis.clone()),
+            });
+        }
+        let retry = diagnosis.is_error();
+        self.queue.requeue(pod, diagnosis.plugins(), retry, now, order!(self));
         Decision::Unschedulable { pod: info, diagnosis, nominated }
     }
 }
 
-/// What upstream's message says of preemption where it was not tried or found nothing.
+/// What upstream's message says of preemption where it can't help.
 fn no_preemption(diagnosis: &Diagnosis) -> String {
-    let n = diagnosis.nodes;
-    let helpless = diagnosis.refused.iter().filter(|(_, r)| r.refusal.unresolvable).count()
-        + diagnosis.restricted.map_or(0, |(n, _)| n);
-    let hopeful = diagnosis
-        .refused
-        .len()
-        .saturating_sub(diagnosis.refused.iter().filter(|(_, r)| r.refusal.unresolvable).count());
-    let mut parts = Vec::new();
-    if hopeful > 0 {
-        parts.push(format!("{hopeful} No preemption victims found for incoming pod"));
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let (hopeful, helpless) = diagnosis.resolvable();
+    let of_pod = if diagnosis.pod.is_some() { diagnosis.nodes } else { 0 };
+    for (text, n) in [
+        ("No preemption victims found for incoming pod", hopeful),
+        ("Preemption is not helpful for scheduling", helpless + of_pod),
+    ] {
+        if n > 0 {
+            counts.insert(text, n);
+        }
     }
-    if helpless > 0 {
-        parts.push(format!("{helpless} Preemption is not helpful for scheduling"));
-    }
-    let tail = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
-    format!("preemption: 0/{n} nodes are available{tail}.")
+    format!("preemption: {}", sentence(diagnosis.nodes, &counts))
 }
 
-/// Whether a placed pod's new version changes nothing that scheduling looks at: most updates are of status.
-fn same_pod(old: &Pod, new: &Pod) -> bool {
-    let ended =
-        |p: &Pod| matches!(p.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
-    old.metadata.uid == new.metadata.uid
-        && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
-        && ended(old) == ended(new)
-        && old.metadata.labels == new.metadata.labels
-        && old.spec.as_ref().map(|s| &s.node_name) == new.spec.as_ref().map(|s| &s.node_name)
-        && old.spec == new.spec
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a plugin panicked: {}", text.unwrap_or("no message"))
 }

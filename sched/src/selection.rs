@@ -148,3 +148,54 @@ pub(crate) fn compile(spec: &PodSpec, symbols: &mut Interner) -> (NodeDemand, Ve
         .unwrap_or_default();
     (NodeDemand { selector, terms }, preferred)
 }
+
+/// A term kept as text, for what does not come from a pod: a profile has no table to compile against.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextTerm(NodeSelectorTerm);
+
+impl TextTerm {
+    /// A term.
+    pub fn new(term: &NodeSelectorTerm) -> Self {
+        TextTerm(term.clone())
+    }
+
+    /// Whether the node matches; a term without requirements matches nothing.
+    pub fn matches(&self, nodes: &NodeTable, node: NodeIndex) -> bool {
+        let (labels, fields) =
+            (self.0.match_expressions.iter().flatten(), self.0.match_fields.iter().flatten());
+        let symbols = nodes.symbols();
+        let label = |key: &str| symbols.get(key).and_then(|key| nodes.label(node, key));
+        let mut any = false;
+        for requirement in labels {
+            any = true;
+            if !text_matches(requirement, label(&requirement.key).map(|v| symbols.text(v).as_str())) {
+                return false;
+            }
+        }
+        for requirement in fields {
+            any = true;
+            if requirement.key != "metadata.name" || !text_matches(requirement, Some(nodes.name(node))) {
+                return false;
+            }
+        }
+        any
+    }
+}
+
+fn text_matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let among = |v: &str| values.iter().any(|w| w == v);
+    let numbers = || {
+        let bound = values.first()?.parse::<i64>().ok()?;
+        Some((value?.parse::<i64>().ok()?, bound))
+    };
+    match requirement.operator.as_str() {
+        "In" => value.is_some_and(among),
+        "NotIn" => value.is_none_or(|v| !among(v)),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => numbers().is_some_and(|(n, bound)| n > bound),
+        "Lt" => numbers().is_some_and(|(n, bound)| n < bound),
+        _ => false,
+    }
+}

@@ -1,23 +1,33 @@
 //! The built-in plugins, one file each.
 
+mod allocation;
 mod balanced_allocation;
 mod default_binder;
+mod default_preemption;
+mod image_locality;
+mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+mod pod_topology_spread;
 mod priority_sort;
 mod scheduling_gates;
 mod taint_toleration;
 
+pub use allocation::WeightedResource;
 pub use balanced_allocation::BalancedAllocation;
 pub use default_binder::DefaultBinder;
+pub use default_preemption::DefaultPreemption;
+pub use image_locality::ImageLocality;
+pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;
 pub use node_name::NodeName;
 pub use node_ports::NodePorts;
 pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy};
 pub use node_unschedulable::NodeUnschedulable;
+pub use pod_topology_spread::{DefaultConstraint, Defaulting, PodTopologySpread};
 pub use priority_sort::PrioritySort;
 pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
@@ -32,10 +42,14 @@ pub fn defaults() -> Vec<(Box<dyn Plugin>, i64)> {
         (Box::new(NodeUnschedulable), 1),
         (Box::new(NodeName), 1),
         (Box::new(TaintToleration), 3),
-        (Box::new(NodeAffinity), 2),
+        (Box::new(NodeAffinity::default()), 2),
         (Box::new(NodePorts), 1),
         (Box::new(NodeResourcesFit::default()), 1),
-        (Box::new(BalancedAllocation), 1),
+        (Box::new(PodTopologySpread::default()), 2),
+        (Box::new(InterPodAffinity::default()), 2),
+        (Box::new(DefaultPreemption), 1),
+        (Box::new(BalancedAllocation::default()), 1),
+        (Box::new(ImageLocality), 1),
         (Box::new(DefaultBinder), 1),
     ]
 }

@@ -1,5 +1,6 @@
-//! NodeResourcesFit: what a pod asks for must be free on its node; emptier nodes are liked more.
+//! NodeResourcesFit: what a pod asks for must be free on its node; how full the node would be is scored by a strategy.
 
+use super::allocation::{self, WeightedResource};
 use crate::diagnosis::Refusal;
 use crate::events::{ClusterEvent, Hint};
 use crate::framework::{CycleContext, MAX_NODE_SCORE, Plugin, Points, Verdict};
@@ -7,21 +8,47 @@ use crate::node::{NodeIndex, NodeTable};
 use crate::pod::PodInfo;
 use smol_str::SmolStr;
 
-/// How free room is scored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the use of a resource is scored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ScoringStrategy {
     /// The emptier the better (upstream's default).
     #[default]
     LeastAllocated,
     /// The fuller the better.
     MostAllocated,
+    /// By a line through points of use (0 to 100 percent) and score (0 to 100), ordered by use.
+    RequestedToCapacityRatio(Vec<(i64, i64)>),
 }
 
-/// Filters by free resources, scores by CPU and memory with equal weight.
-#[derive(Clone, Copy, Debug, Default)]
+/// Filters by free resources, scores by how full the node would be.
+#[derive(Clone, Debug)]
 pub struct NodeResourcesFit {
     /// How it scores.
     pub strategy: ScoringStrategy,
+    /// What it scores.
+    pub resources: Vec<WeightedResource>,
+    /// Extended resources that the filter does not look at.
+    pub ignored: Vec<String>,
+    /// Groups of extended resources (`example.com` for `example.com/gpu`) that the filter does not look at.
+    pub ignored_groups: Vec<String>,
+}
+
+impl Default for NodeResourcesFit {
+    fn default() -> Self {
+        NodeResourcesFit {
+            strategy: ScoringStrategy::default(),
+            resources: allocation::defaults(),
+            ignored: Vec::new(),
+            ignored_groups: Vec::new(),
+        }
+    }
+}
+
+impl NodeResourcesFit {
+    fn ignores(&self, name: &str) -> bool {
+        self.ignored.iter().any(|n| n == name)
+            || name.split_once('/').is_some_and(|(group, _)| self.ignored_groups.iter().any(|g| g == group))
+    }
 }
 
 impl Plugin for NodeResourcesFit {
@@ -58,25 +85,32 @@ impl Plugin for NodeResourcesFit {
             used.ephemeral_storage[at],
         );
         for (name, amount) in &wanted.scalars {
+            if !(self.ignored.is_empty() && self.ignored_groups.is_empty())
+                && self.ignores(cx.nodes.symbols().text(*name))
+            {
+                continue;
+            }
             let text = || format!("Insufficient {}", cx.nodes.symbols().text(*name)).into();
             look(&text, *amount, have.scalar(*name, node), used.scalar(*name, node));
         }
-        if short.is_empty() { Ok(()) } else { Err(Refusal { reasons: short, unresolvable }) }
+        if short.is_empty() { Ok(()) } else { Err(Refusal { reasons: short, unresolvable, error: false }) }
     }
 
     fn score(&self, cx: CycleContext<'_>, node: NodeIndex) -> i64 {
-        let at = node.at();
-        let requests = cx.pod.requests();
-        let cpu = (
-            cx.nodes.allocatable.milli_cpu[at],
-            cx.nodes.non_zero_milli_cpu[at] + requests.non_zero_milli_cpu,
-        );
-        let memory =
-            (cx.nodes.allocatable.memory[at], cx.nodes.non_zero_memory[at] + requests.non_zero_memory);
-        let parts = [cpu, memory].into_iter().filter(|(have, _)| *have > 0);
-        let (sum, count) =
-            parts.fold((0, 0), |(sum, n), (have, used)| (sum + score_part(self.strategy, have, used), n + 1));
-        if count == 0 { 0 } else { sum / count }
+        let (mut sum, mut weights) = (0, 0);
+        for resource in &self.resources {
+            let (have, used) = allocation::of(cx, node, &resource.name, false);
+            if have == 0 {
+                continue;
+            }
+            let score = self.strategy.score(used, have);
+            // A use that scores nothing does not count in the ratio's mean.
+            if score > 0 || !matches!(self.strategy, ScoringStrategy::RequestedToCapacityRatio(_)) {
+                sum += score * resource.weight;
+                weights += resource.weight;
+            }
+        }
+        self.strategy.mean(sum, weights)
     }
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent, nodes: &NodeTable) -> Hint {
@@ -91,15 +125,38 @@ impl Plugin for NodeResourcesFit {
     }
 }
 
-fn score_part(strategy: ScoringStrategy, have: i64, used: i64) -> i64 {
-    match strategy {
-        _ if used > have => match strategy {
-            ScoringStrategy::LeastAllocated => 0,
-            ScoringStrategy::MostAllocated => MAX_NODE_SCORE,
-        },
-        ScoringStrategy::LeastAllocated => (have - used) * MAX_NODE_SCORE / have,
-        ScoringStrategy::MostAllocated => used * MAX_NODE_SCORE / have,
+impl ScoringStrategy {
+    fn score(&self, used: i64, have: i64) -> i64 {
+        match self {
+            ScoringStrategy::LeastAllocated if used > have => 0,
+            ScoringStrategy::LeastAllocated => (have - used) * MAX_NODE_SCORE / have,
+            ScoringStrategy::MostAllocated => used.min(have) * MAX_NODE_SCORE / have,
+            ScoringStrategy::RequestedToCapacityRatio(shape) => {
+                let percent = if used > have { 100 } else { used * 100 / have };
+                broken_line(shape, percent)
+            }
+        }
     }
+
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "scores are small")]
+    fn mean(&self, sum: i64, weights: i64) -> i64 {
+        match self {
+            _ if weights == 0 => 0,
+            ScoringStrategy::RequestedToCapacityRatio(_) => (sum as f64 / weights as f64).round() as i64,
+            _ => sum / weights,
+        }
+    }
+}
+
+/// The value at `x` of a line through points; flat before the first and after the last.
+fn broken_line(points: &[(i64, i64)], x: i64) -> i64 {
+    for (n, (at, score)) in points.iter().enumerate() {
+        if x <= *at {
+            let Some((before, low)) = n.checked_sub(1).map(|n| points[n]) else { return *score };
+            return low + (score - low) * (x - before) / (at - before).max(1);
+        }
+    }
+    points.last().map_or(0, |(_, score)| *score)
 }
 
 /// Whether the pod would fit on the node if it were empty.

@@ -4,7 +4,7 @@ use crate::diagnosis::Refusal;
 use crate::events::{ClusterEvent, Hint};
 use crate::framework::{CycleContext, Plugin, Points, Verdict};
 use crate::node::{NodeIndex, NodeTable};
-use crate::pod::PodInfo;
+use crate::pod::{Effect, PodInfo, Taint};
 
 /// The taint that stands for `spec.unschedulable`.
 const TAINT: &str = "node.kubernetes.io/unschedulable";
@@ -23,7 +23,7 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn filter(&self, cx: CycleContext<'_>, node: NodeIndex) -> Verdict {
-        if !cx.nodes.is_unschedulable(node) || tolerates(cx.pod) {
+        if !cx.nodes.is_unschedulable(node) || tolerates(cx.pod, cx.nodes) {
             return Ok(());
         }
         Err(Refusal::unresolvable("node(s) were unschedulable"))
@@ -42,14 +42,11 @@ impl Plugin for NodeUnschedulable {
 }
 
 /// Whether the pod tolerates the taint that cordoning stands for.
-fn tolerates(pod: &PodInfo) -> bool {
-    let tolerations = pod.pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());
-    tolerations.into_iter().any(|t| {
-        let key = t.key.as_deref().unwrap_or("");
-        let exists = t.operator.as_deref() == Some("Exists");
-        let effect = t.effect.as_deref().unwrap_or("");
-        (effect.is_empty() || effect == "NoSchedule")
-            && ((key.is_empty() && exists)
-                || (key == TAINT && (exists || t.value.as_deref().unwrap_or("").is_empty())))
-    })
+fn tolerates(pod: &PodInfo, nodes: &NodeTable) -> bool {
+    let symbols = nodes.symbols();
+    let (Some(key), Some(value)) = (symbols.get(TAINT), symbols.get("")) else {
+        // Nobody ever named the key: only a toleration of everything will do.
+        return pod.tolerances().iter().any(|t| t.tolerates_everything(Effect::NoSchedule));
+    };
+    pod.tolerances().iter().any(|t| t.tolerates(&Taint { key, value, effect: Effect::NoSchedule }))
 }

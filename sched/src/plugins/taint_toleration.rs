@@ -2,10 +2,9 @@
 
 use crate::diagnosis::Refusal;
 use crate::events::{ClusterEvent, Hint};
-use crate::framework::{CycleContext, Plugin, Points, PreScore, Verdict, normalize_by_max};
+use crate::framework::{CycleContext, NodeScore, Plugin, Points, Verdict, normalize_by_max};
 use crate::node::{NodeIndex, NodeTable};
 use crate::pod::{Effect, PodInfo};
-use fixedbitset::FixedBitSet;
 
 /// Filters by `NoSchedule` and `NoExecute` taints, scores by `PreferNoSchedule` ones.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +16,7 @@ impl Plugin for TaintToleration {
     }
 
     fn points(&self) -> Points {
-        Points::FILTER | Points::PRE_SCORE | Points::SCORE
+        Points::FILTER | Points::SCORE
     }
 
     fn filter(&self, cx: CycleContext<'_>, node: NodeIndex) -> Verdict {
@@ -36,10 +35,6 @@ impl Plugin for TaintToleration {
         }
     }
 
-    fn pre_score(&self, _: CycleContext<'_>) -> PreScore {
-        PreScore::Continue(None)
-    }
-
     fn score(&self, cx: CycleContext<'_>, node: NodeIndex) -> i64 {
         let tolerances = || cx.pod.tolerances().iter().filter(|t| t.concerns_preference());
         let disliked = cx.nodes.taints(node).iter().filter(|taint| {
@@ -48,8 +43,12 @@ impl Plugin for TaintToleration {
         i64::try_from(disliked.count()).unwrap_or(i64::MAX)
     }
 
-    fn normalize(&self, _: CycleContext<'_>, scores: &mut [i64], feasible: &FixedBitSet) {
-        normalize_by_max(scores, feasible, true);
+    fn normalizes(&self) -> bool {
+        true
+    }
+
+    fn normalize(&self, _: CycleContext<'_>, scores: &mut [NodeScore]) {
+        normalize_by_max(scores, true);
     }
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent, nodes: &NodeTable) -> Hint {

@@ -1,0 +1,173 @@
+//! Objects beyond nodes and pods, as facts for the scheduler.
+
+use crate::events::ClusterEvent;
+use crate::objects::{Objects, Watched};
+use crate::pod::PodKey;
+use crate::scheduler::Scheduler;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use std::sync::Arc;
+
+/// An object that some plugin looks at.
+#[derive(Clone, Debug)]
+pub enum ClusterObject {
+    /// Its labels are matched by namespace selectors.
+    Namespace(Arc<Namespace>),
+    /// Its selector says which pods spread by default.
+    Service(Arc<Service>),
+    /// The same.
+    ReplicationController(Arc<ReplicationController>),
+    /// The same.
+    ReplicaSet(Arc<ReplicaSet>),
+    /// The same.
+    StatefulSet(Arc<StatefulSet>),
+    /// Preemption spares its pods.
+    PodDisruptionBudget(Arc<PodDisruptionBudget>),
+    /// Volumes of pods.
+    PersistentVolumeClaim(Arc<PersistentVolumeClaim>),
+    /// Volumes of the cluster.
+    PersistentVolume(Arc<PersistentVolume>),
+    /// How volumes are bound and made.
+    StorageClass(Arc<StorageClass>),
+    /// How many volumes of a driver a node takes.
+    CsiNode(Arc<CSINode>),
+    /// Whether a driver tells its capacity.
+    CsiDriver(Arc<CSIDriver>),
+    /// What is left of it.
+    CsiStorageCapacity(Arc<CSIStorageCapacity>),
+}
+
+impl ClusterObject {
+    fn metadata(&self) -> &ObjectMeta {
+        match self {
+            ClusterObject::Namespace(o) => &o.metadata,
+            ClusterObject::Service(o) => &o.metadata,
+            ClusterObject::ReplicationController(o) => &o.metadata,
+            ClusterObject::ReplicaSet(o) => &o.metadata,
+            ClusterObject::StatefulSet(o) => &o.metadata,
+            ClusterObject::PodDisruptionBudget(o) => &o.metadata,
+            ClusterObject::PersistentVolumeClaim(o) => &o.metadata,
+            ClusterObject::PersistentVolume(o) => &o.metadata,
+            ClusterObject::StorageClass(o) => &o.metadata,
+            ClusterObject::CsiNode(o) => &o.metadata,
+            ClusterObject::CsiDriver(o) => &o.metadata,
+            ClusterObject::CsiStorageCapacity(o) => &o.metadata,
+        }
+    }
+
+    /// Namespace and name; the namespace is empty where the kind has none.
+    pub fn key(&self) -> PodKey {
+        let meta = self.metadata();
+        PodKey::new(meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""))
+    }
+
+    /// The resource (`persistentvolumes` and the like), as hints get it.
+    pub fn resource(&self) -> &'static str {
+        match self {
+            ClusterObject::Namespace(_) => "namespaces",
+            ClusterObject::Service(_) => "services",
+            ClusterObject::ReplicationController(_) => "replicationcontrollers",
+            ClusterObject::ReplicaSet(_) => "replicasets",
+            ClusterObject::StatefulSet(_) => "statefulsets",
+            ClusterObject::PodDisruptionBudget(_) => "poddisruptionbudgets",
+            ClusterObject::PersistentVolumeClaim(_) => "persistentvolumeclaims",
+            ClusterObject::PersistentVolume(_) => "persistentvolumes",
+            ClusterObject::StorageClass(_) => "storageclasses",
+            ClusterObject::CsiNode(_) => "csinodes",
+            ClusterObject::CsiDriver(_) => "csidrivers",
+            ClusterObject::CsiStorageCapacity(_) => "csistoragecapacities",
+        }
+    }
+
+    /// The kind of a controller with its selector.
+    fn controller(&self) -> Option<(&'static str, Option<LabelSelector>)> {
+        match self {
+            ClusterObject::ReplicaSet(o) => {
+                Some(("apps/v1/ReplicaSet", o.spec.as_ref().map(|s| s.selector.clone())))
+            }
+            ClusterObject::StatefulSet(o) => {
+                Some(("apps/v1/StatefulSet", o.spec.as_ref().map(|s| s.selector.clone())))
+            }
+            ClusterObject::ReplicationController(o) => {
+                let labels = o.spec.as_ref().and_then(|s| s.selector.clone());
+                let selector = labels.map(|match_labels| LabelSelector {
+                    match_labels: Some(match_labels),
+                    match_expressions: None,
+                });
+                Some(("v1/ReplicationController", selector))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Scheduler {
+    /// An object came or changed.
+    pub fn apply_object(&mut self, object: &ClusterObject, now: Timestamp) {
+        let (objects, symbols) = self.nodes.objects_mut();
+        let before = changes(objects);
+        match object {
+            ClusterObject::Namespace(o) => {
+                objects.apply_namespace(o, symbols);
+            }
+            ClusterObject::Service(o) => objects.apply_service(o, symbols),
+            ClusterObject::PodDisruptionBudget(o) => objects.apply_budget(o, symbols),
+            ClusterObject::ReplicaSet(_)
+            | ClusterObject::StatefulSet(_)
+            | ClusterObject::ReplicationController(_) => {
+                if let Some((kind, selector)) = object.controller() {
+                    objects.set_controller(kind, &object.key(), selector.as_ref(), symbols);
+                }
+            }
+            volume => {
+                if objects.volumes.apply(volume, symbols) {
+                    objects.changed(Watched::VOLUMES);
+                }
+            }
+        }
+        if changes(objects) != before {
+            self.event(ClusterEvent::Other(object.resource().into()), now);
+        }
+    }
+
+    /// An object went; only its kind and key are looked at.
+    pub fn remove_object(&mut self, object: &ClusterObject, now: Timestamp) {
+        let (objects, symbols) = self.nodes.objects_mut();
+        let before = changes(objects);
+        let key = object.key();
+        match object {
+            ClusterObject::Namespace(o) => {
+                let mut bare = (**o).clone();
+                bare.metadata.labels = None;
+                objects.apply_namespace(&bare, symbols);
+            }
+            ClusterObject::Service(_) => objects.remove_service(&key, symbols),
+            ClusterObject::PodDisruptionBudget(_) => objects.remove_budget(&key),
+            ClusterObject::ReplicaSet(_)
+            | ClusterObject::StatefulSet(_)
+            | ClusterObject::ReplicationController(_) => {
+                if let Some((kind, _)) = object.controller() {
+                    objects.set_controller(kind, &key, None, symbols);
+                }
+            }
+            volume => {
+                if objects.volumes.remove(volume) {
+                    objects.changed(Watched::VOLUMES);
+                }
+            }
+        }
+        if changes(objects) != before {
+            self.event(ClusterEvent::Other(object.resource().into()), now);
+        }
+    }
+}
+
+fn changes(objects: &Objects) -> u64 {
+    objects.changes(Watched::NAMESPACES | Watched::SELECTORS | Watched::BUDGETS | Watched::VOLUMES)
+}
