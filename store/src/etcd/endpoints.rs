@@ -120,6 +120,11 @@ impl Endpoints {
         *self.token.lock() = None;
     }
 
+    /// The address of a member.
+    pub(super) fn url(&self, member: usize) -> &str {
+        &self.members[member].url
+    }
+
     /// A call that may be repeated.
     pub(super) async fn read<T, F>(&self, call: impl Fn(Call) -> F) -> Result<T, Error>
     where
@@ -165,8 +170,10 @@ impl Endpoints {
             };
             let (_, next) = judge(&status);
             match next {
-                Next::Stop => return Err(told(status)),
-                Next::LogIn if logged_in || self.options.credentials.is_none() => return Err(told(status)),
+                Next::Stop => return Err(told(self.url(member), status)),
+                Next::LogIn if logged_in || self.options.credentials.is_none() => {
+                    return Err(told(self.url(member), status));
+                }
                 Next::LogIn => {
                     logged_in = true;
                     self.forget_token();
@@ -174,13 +181,13 @@ impl Endpoints {
                 }
                 Next::MaybeDone if !repeatable => {
                     self.leave(member);
-                    return Err(told(status).indeterminate());
+                    return Err(told(self.url(member), status).indeterminate());
                 }
                 Next::MaybeDone | Next::NotDone => self.leave(member),
             }
             failed += 1;
             if Instant::now() >= give_up {
-                return Err(told(status));
+                return Err(told(self.url(member), status));
             }
             if failed % self.members.len() == 0 {
                 tokio::time::sleep(pause).await;

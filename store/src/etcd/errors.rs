@@ -70,11 +70,20 @@ fn never_sent(status: &Status) -> bool {
     false
 }
 
-/// The port's error for a failed call.
-pub(super) fn told(status: Status) -> Error {
+/// The port's error for a call that failed at a member.
+pub(super) fn told(url: &str, status: Status) -> Error {
     let (reason, _) = judge(&status);
     let words = if status.message().is_empty() { status.code().description() } else { status.message() };
-    Error::new(reason, format!("etcd: {words}")).with_source(status)
+    let mut words = format!("etcd at {url}: {words}");
+    // What lies at the bottom (a refused connection, a bad certificate) says more than what tonic makes of it.
+    let mut cause = std::error::Error::source(&status);
+    while let Some(next) = cause.and_then(std::error::Error::source) {
+        cause = Some(next);
+    }
+    if let Some(bottom) = cause.map(ToString::to_string).filter(|bottom| !words.contains(bottom.as_str())) {
+        words = format!("{words}: {bottom}");
+    }
+    Error::new(reason, words).with_source(status)
 }
 
 #[cfg(test)]

@@ -92,9 +92,9 @@ impl Watcher {
                 Err(_) => Status::deadline_exceeded("a member did not take the watch in time"),
             };
             match judge(&status).1 {
-                Next::Stop => return Err(told(status)),
+                Next::Stop => return Err(told(self.endpoints.url(member), status)),
                 Next::LogIn if logged_in || self.endpoints.options().credentials.is_none() => {
-                    return Err(told(status));
+                    return Err(told(self.endpoints.url(member), status));
                 }
                 Next::LogIn => {
                     logged_in = true;
@@ -105,7 +105,7 @@ impl Watcher {
             }
             failed += 1;
             if Instant::now() >= give_up {
-                return Err(told(status));
+                return Err(told(self.endpoints.url(member), status));
             }
             if failed % self.endpoints.len() == 0 {
                 sleep(pause).await;
@@ -182,7 +182,7 @@ impl Watcher {
             Ok(Ok(None)) => return Ok(Heard::Broken(Status::unavailable("the server ended the watch"))),
             Ok(Err(status)) => {
                 return match judge(&status).1 {
-                    Next::Stop => Err(told(status)),
+                    Next::Stop => Err(told(self.endpoints.url(connection.member), status)),
                     Next::LogIn => {
                         self.endpoints.forget_token();
                         Ok(Heard::Broken(status))
