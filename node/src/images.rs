@@ -9,11 +9,14 @@ use kubewright_runtime::{ImageService, Reason};
 use kubewright_storage::VolumeSource;
 use parking_lot::Mutex;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// How many pulls run at once on a node.
 const PULLS_MAX: usize = 8;
+/// How many failures are remembered by their words.
+const FAILURES_MAX: usize = 4096;
 
 /// Why a container can't have its image: the reason and message that it waits with, and when to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub(crate) struct Images {
     service: Arc<dyn ImageService>,
     clock: SharedClock,
     backoff: Mutex<Backoff<(String, String)>>,
+    /// Why the last pull failed, for those who wait for the next one.
+    failures: Mutex<BTreeMap<(String, String), String>>,
     pulls: Semaphore,
 }
 
@@ -65,7 +70,13 @@ pub(crate) fn with_default_tag(name: &str) -> Result<String, String> {
 
 impl Images {
     pub(crate) fn new(service: Arc<dyn ImageService>, clock: SharedClock) -> Self {
-        Images { service, clock, backoff: Mutex::default(), pulls: Semaphore::new(PULLS_MAX) }
+        Images {
+            service,
+            clock,
+            backoff: Mutex::default(),
+            failures: Mutex::default(),
+            pulls: Semaphore::new(PULLS_MAX),
+        }
     }
 
     /// Makes sure that a container's image is there.
@@ -106,6 +117,15 @@ impl Images {
         }
     }
 
+    /// Keeps a failure's words for those who wait for the next pull.
+    fn remember(&self, key: (String, String), words: String) {
+        let mut failures = self.failures.lock();
+        if failures.len() >= FAILURES_MAX {
+            failures.clear();
+        }
+        failures.insert(key, words);
+    }
+
     fn soon(&self) -> Option<jiff::Timestamp> {
         self.clock.now().checked_add(jiff::SignedDuration::from_secs(10)).ok()
     }
@@ -129,8 +149,12 @@ impl Images {
             backoff.since(&key).and_then(|failed| backoff.until(&key, failed, asked))
         };
         if let Some(until) = held {
-            let message = format!("Back-off pulling image \"{wanted}\"");
+            let mut message = format!("Back-off pulling image \"{wanted}\"");
             event(NORMAL, "BackOff", message.clone());
+            if let Some(why) = self.failures.lock().get(&key) {
+                message.push_str(": ");
+                message.push_str(why);
+            }
             return Err(ImageFailure { reason: "ImagePullBackOff", message, retry_at: Some(until) });
         }
         event(NORMAL, "Pulling", format!("Pulling image \"{wanted}\""));
@@ -142,6 +166,7 @@ impl Images {
         let now = self.clock.now();
         match result {
             Ok(reference) => {
+                self.failures.lock().remove(&key);
                 let image = self.service.image_status(&reference).await.ok().flatten().unwrap_or_default();
                 let took = |from| Seconds(now.duration_since(from).as_secs_f64());
                 event(
@@ -164,6 +189,7 @@ impl Images {
                 event(WARNING, "Failed", "Error: ErrImagePull".to_owned());
                 let reason =
                     if e.reason() == Reason::Unsupported { "RegistryUnavailable" } else { "ErrImagePull" };
+                self.remember(key, format!("{reason}: {e}"));
                 Err(ImageFailure {
                     reason,
                     message: e.to_string(),
