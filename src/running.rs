@@ -12,10 +12,10 @@ use kubewright_reconcile::{Context, Informers, Manager};
 use kubewright_server::auth::{Access, SigningKey, authenticated};
 use kubewright_server::http::HttpService;
 use kubewright_server::tls::{CertificateAuthority, Kubeconfig, KubeconfigCredentials, Server, TlsError};
-use kubewright_server::{ApiServer, NodeConnections};
+use kubewright_server::{ApiServer, DEFAULT_SERVICE_CIDR, NodeConnections};
 use kubewright_store::Store;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -131,7 +131,8 @@ fn authority(parts: &Builder) -> Result<Option<CertificateAuthority>, TlsError> 
 async fn bind(parts: &Builder, authority: Option<&CertificateAuthority>) -> Result<Option<Server>, TlsError> {
     let (Some(https), Some(authority)) = (&parts.https, authority) else { return Ok(None) };
     let more: Vec<&str> = https.names.iter().map(String::as_str).collect();
-    let mut names = CertificateAuthority::server_names(None, &more);
+    let cidr = parts.service_cidr.as_deref().unwrap_or(DEFAULT_SERVICE_CIDR);
+    let mut names = CertificateAuthority::server_names(first_address(cidr), &more);
     let own = https.listen.ip().to_string();
     if !https.listen.ip().is_unspecified() && !names.contains(&own) {
         names.push(own);
@@ -141,6 +142,14 @@ async fn bind(parts: &Builder, authority: Option<&CertificateAuthority>) -> Resu
         None => authority.issue_server(&names, &*parts.clock)?,
     };
     Server::bind(https.listen, authority.server_config(&serving)?).await.map(Some)
+}
+
+/// The cluster IP of the API server's own Service: the first one of the range.
+fn first_address(cidr: &str) -> Option<IpAddr> {
+    let (base, bits) = cidr.split_once('/')?;
+    let (base, bits): (Ipv4Addr, u32) = (base.parse().ok()?, bits.parse().ok().filter(|b| *b <= 32)?);
+    let network = u32::from(base) & u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+    Some(Ipv4Addr::from(network.checked_add(1)?).into())
 }
 
 fn access(parts: &Builder) -> Result<Access, TlsError> {
@@ -301,7 +310,7 @@ impl RunningPlane {
 
 fn host(address: SocketAddr) -> String {
     match address.ip() {
-        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        IpAddr::V6(ip) => format!("[{ip}]"),
         ip => ip.to_string(),
     }
 }

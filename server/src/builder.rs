@@ -9,6 +9,9 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+/// The range of cluster IPs where none is given: loopback addresses, which answer on one machine without any routes.
+pub const DEFAULT_SERVICE_CIDR: &str = "127.96.0.0/16";
+
 /// What an [`ApiServer`] is made of. Every part but the store has a default.
 pub struct ApiServerBuilder {
     pub(crate) store: Arc<dyn Store>,
@@ -40,7 +43,7 @@ impl ApiServerBuilder {
             admission: Vec::new(),
             virtuals: Vec::new(),
             tokens: None,
-            service_cidr: "127.96.0.0/16".to_owned(),
+            service_cidr: DEFAULT_SERVICE_CIDR.to_owned(),
             node_ports: 30000..=32767,
             advertise: None,
             window_events_max: 8192,

@@ -43,6 +43,6 @@ mod subresources;
 pub mod tls;
 mod watch;
 
-pub use builder::ApiServerBuilder;
+pub use builder::{ApiServerBuilder, DEFAULT_SERVICE_CIDR};
 pub use ports::{NodeConnections, TokenIssuer, VirtualDescriptor, VirtualResource};
 pub use server::{ApiServer, Reader};

@@ -95,7 +95,9 @@ impl CertificateAuthority {
     pub fn load_or_generate(folder: &Path, clock: &dyn Clock) -> Result<Self, TlsError> {
         let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
         match (read(&certificate)?, read(&key)?) {
-            (Some(certificate), Some(key)) => Self::from_pem(&certificate, &key),
+            (Some(certificate_pem), Some(key_pem)) => {
+                Self::from_pem(&certificate_pem, &key_pem).map_err(|e| e.in_file(&certificate))
+            }
             // A key alone is left by a crash between the two writes; nothing was signed with it yet.
             (None, _) => {
                 let authority = Self::generate(clock)?;

@@ -47,4 +47,14 @@ impl TlsError {
     pub(crate) fn certificate(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
         TlsError::Certificate { what: what.into(), why: why.to_string() }
     }
+
+    /// The same, naming the file in which the certificate or key stands.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        match self {
+            TlsError::Certificate { what, why } => {
+                TlsError::Certificate { what: format!("{}: {what}", path.display()), why }
+            }
+            other => other,
+        }
+    }
 }

@@ -65,7 +65,7 @@ impl SigningKey {
     /// # Errors
     /// Where the file is unreadable or damaged.
     pub fn load_or_generate(path: &Path) -> Result<Self, TlsError> {
-        Self::from_pem(&read_or_create(path, new_pem)?)
+        Self::from_pem(&read_or_create(path, new_pem)?).map_err(|e| e.in_file(path))
     }
 
     /// A key out of its PKCS #8 PEM.
