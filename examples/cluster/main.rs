@@ -2,15 +2,18 @@
 //!
 //! `cargo run --release --example cluster` needs nothing but Linux and a Rust toolchain, and no root. `--help` tells the rest.
 
+mod addresses;
 mod demo;
 mod manifests;
 mod options;
 mod page;
+mod ready;
 mod report;
 mod setup;
 
 use clap::Parser;
 use options::Options;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,7 +30,8 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&format!("no threads could be started: {e}")),
@@ -48,7 +52,11 @@ fn fail(why: &str) -> ExitCode {
 async fn run(options: Options) -> Result<ExitCode, String> {
     let manifests = manifests::read(&options.manifest)?;
     let steps = report::Steps::new();
-    let cluster = setup::start(&options, &steps).await?;
+    let cluster = tokio::select! {
+        cluster = setup::start(&options, &steps) => cluster?,
+        // What had started is dropped, and with it ended.
+        () = interrupted() => return Ok(ExitCode::SUCCESS),
+    };
     let outcome = tokio::select! {
         outcome = show(&options, &steps, &cluster, manifests) => outcome,
         () = interrupted() => Ok(true),
@@ -72,11 +80,13 @@ async fn show(
     let is_demo = manifests.is_empty();
     let objects = if is_demo { demo::objects() } else { manifests };
     steps.say("applying manifests");
+    let target = manifests::Target::new(client);
+    target.check(&objects).await?;
     for object in &objects {
-        manifests::apply(client, object).await?;
+        target.apply(object).await?;
     }
     steps.say("waiting until all is ready");
-    let waiting = manifests::until_ready(client, &objects, Duration::from_secs(options.timeout)).await;
+    let waiting = ready::until_ready(client, &objects, Duration::from_secs(options.timeout)).await;
     steps.finish("the cluster is up");
     if let Err(why) = waiting {
         eprintln!("not ready after {} s:\n{why}", options.timeout);

@@ -1,188 +1,225 @@
-//! Manifests: read, applied, and waited for.
+//! Manifests: read whole, checked whole, then applied.
 
 use kubewright::client::{Api, Client};
 use kubewright::core::api::{self, BuiltinOptions};
-use kubewright::core::{ContentType, GroupVersionResource, Registry};
+use kubewright::core::{ApiError, ContentType, GroupVersionResource, Reason, Registry, Verb};
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// No manifest file may be longer; more is surely no manifest.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
 /// Reads all documents of the files; `-` is the standard input.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Value>, String> {
     let mut objects = Vec::new();
     for file in files {
-        let told = |why: String| format!("{}: {why}", file.display());
-        let text = if file == Path::new("-") {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|e| told(e.to_string()))?;
-            text
-        } else {
-            std::fs::read_to_string(file).map_err(|e| told(e.to_string()))?
-        };
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|e| told(e.to_string()))?;
-        for document in documents.into_iter().filter(|d| !d.is_null()) {
-            match document.get("items").and_then(Value::as_array) {
-                Some(items) if document["kind"].as_str().is_some_and(|k| k.ends_with("List")) => {
-                    objects.extend(items.iter().cloned());
-                }
-                _ => objects.push(document),
-            }
-        }
+        let found = documents(file).map_err(|why| format!("{}: {why}", file.display()))?;
+        objects.extend(found);
     }
-    for object in &objects {
-        if object["kind"].as_str().is_none() || object["apiVersion"].as_str().is_none() {
-            return Err(format!("a document has no apiVersion or kind: {}", short(object)));
-        }
-        if object["metadata"]["name"].as_str().is_none() {
-            return Err(format!("a {} has no metadata.name", object["kind"].as_str().unwrap_or("")));
-        }
+    if objects.is_empty() && !files.is_empty() {
+        return Err("the manifests hold no objects".to_owned());
     }
+    // What others live in or are made of goes first; the rest keeps its order.
+    objects.sort_by_key(|o| !matches!(o["kind"].as_str(), Some("CustomResourceDefinition" | "Namespace")));
     Ok(objects)
 }
 
-fn short(object: &Value) -> String {
-    object.to_string().chars().take(80).collect()
+/// The objects of one file, those of its lists among them.
+fn documents(file: &Path) -> Result<Vec<Value>, String> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|f| f.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+    };
+    if read.map_err(|e| e.to_string())? as u64 > FILE_BYTES_MAX {
+        return Err(format!("it is longer than {} MiB", FILE_BYTES_MAX >> 20));
+    }
+    // The parser draws the place below its sentence; the sentence tells it already.
+    let sentence = |e: String| e.lines().next().unwrap_or("").trim_start_matches("error: ").to_owned();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|e| sentence(e.to_string()))?;
+    let mut objects = Vec::new();
+    for document in documents.into_iter().filter(|d| !d.is_null()) {
+        match document.get("items").and_then(Value::as_array) {
+            Some(items) if document["kind"].as_str().is_some_and(|k| k.ends_with("List")) => {
+                objects.extend(items.iter().cloned());
+            }
+            _ => objects.push(document),
+        }
+    }
+    objects.iter().try_for_each(has_a_name)?;
+    Ok(objects)
+}
+
+fn has_a_name(object: &Value) -> Result<(), String> {
+    if object["kind"].as_str().is_none() || object["apiVersion"].as_str().is_none() {
+        let short: String = object.to_string().chars().take(80).collect();
+        return Err(format!("a document has no apiVersion or kind: {short}"));
+    }
+    if object["metadata"]["name"].as_str().is_none() {
+        return Err(format!("a {} has no metadata.name", object["kind"].as_str().unwrap_or("")));
+    }
+    Ok(())
 }
 
 /// How people name an object.
-fn named(object: &Value) -> String {
+pub(crate) fn named(object: &Value) -> String {
     let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
     format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]))
 }
 
-/// The client of an object's kind, built in or by a CustomResourceDefinition.
-async fn api(client: &Client, object: &Value) -> Result<Api<Value>, String> {
+/// The group, version and kind that an object says it has.
+fn group_version_kind(object: &Value) -> (&str, &str, &str) {
     let (api_version, kind) =
         (object["apiVersion"].as_str().unwrap_or(""), object["kind"].as_str().unwrap_or(""));
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let mut registry = Registry::new();
-    for kind in api::builtin(&BuiltinOptions::default()) {
-        let _ = registry.insert(kind);
-    }
-    let (resource, namespaced) = match registry.by_kind(group, version, kind) {
-        Some(known) => (known.resource(), known.namespaced()),
-        None => custom(client, group, version, kind).await?,
-    };
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
-    Ok(Api::dynamic(client.clone(), resource, kind, namespaced.then_some(namespace)))
+    (group, version, kind)
 }
 
-async fn custom(
-    client: &Client,
-    group: &str,
-    version: &str,
-    kind: &str,
-) -> Result<(GroupVersionResource, bool), String> {
-    let definitions = GroupVersionResource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-    let definitions = Api::dynamic(client.clone(), definitions, "CustomResourceDefinition", None);
-    let list = definitions.list(Default::default()).await.map_err(|e| e.to_string())?;
-    let found = list
-        .items
-        .iter()
-        .map(|d| &d["spec"])
-        .find(|spec| spec["group"] == group && spec["names"]["kind"] == kind);
-    let spec = found.ok_or_else(|| format!("no kind {kind} is served in {group}/{version}"))?;
-    let plural = spec["names"]["plural"].as_str().unwrap_or("");
-    Ok((GroupVersionResource::new(group, version, plural), spec["scope"] == "Namespaced"))
+/// Whether a CustomResourceDefinition defines a kind.
+fn defines(definition: &Value, group: &str, kind: &str) -> bool {
+    let spec = &definition["spec"];
+    definition["kind"] == "CustomResourceDefinition"
+        && spec["group"] == group
+        && spec["names"]["kind"] == kind
 }
 
-/// Creates an object, or merges it into the one that exists.
-pub(crate) async fn apply(client: &Client, object: &Value) -> Result<(), String> {
-    let told = |e: kubewright::core::ApiError| format!("{}: {e}", named(object));
-    let start = Instant::now();
-    loop {
-        let api = api(client, object).await?;
-        match api.create(object).await {
-            Ok(_) => return Ok(()),
-            Err(e) if e.is_already_exists() => {
-                let name = object["metadata"]["name"].as_str().unwrap_or("");
-                let patched = api.patch(name, ContentType::MergePatch, object.clone()).await;
-                return patched.map(drop).map_err(told);
-            }
-            // A new cluster makes its service accounts, and serves new definitions, within moments.
-            Err(e) if start.elapsed() < Duration::from_secs(10) && is_early(&e) => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(e) => return Err(told(e)),
+/// Where objects of a kind go, and how they are merged into those that exist.
+struct Place {
+    api: Api<Value>,
+    patch: ContentType,
+}
+
+/// The cluster, seen by someone who applies manifests.
+pub(crate) struct Target {
+    client: Client,
+    builtin: Registry,
+}
+
+impl Target {
+    pub(crate) fn new(client: &Client) -> Self {
+        let mut builtin = Registry::new();
+        for kind in api::builtin(&BuiltinOptions::default()) {
+            let _ = builtin.insert(kind);
         }
+        Target { client: client.clone(), builtin }
     }
-}
 
-fn is_early(e: &kubewright::core::ApiError) -> bool {
-    e.message().contains("serviceaccount") || e.message().contains("could not find the requested resource")
-}
+    /// The client of an object's kind, built in or by a CustomResourceDefinition; `None` where nothing serves it.
+    async fn find(&self, object: &Value) -> Result<Option<Place>, String> {
+        let (group, version, kind) = group_version_kind(object);
+        let (patch, known) = match self.builtin.by_kind(group, version, kind) {
+            // Lists of built-in kinds are merged by their keys, those of others are replaced.
+            Some(known) => (ContentType::StrategicMergePatch, Some((known.resource(), known.namespaced()))),
+            None => (ContentType::MergePatch, self.custom(group, version, kind).await?),
+        };
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+        Ok(known.map(|(resource, namespaced)| {
+            let namespace = namespaced.then_some(namespace);
+            Place { api: Api::dynamic(self.client.clone(), resource, kind, namespace), patch }
+        }))
+    }
 
-/// Waits until every object is ready; the error says what is not, and why.
-pub(crate) async fn until_ready(client: &Client, objects: &[Value], limit: Duration) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        let mut waiting = Vec::new();
+    async fn custom(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+    ) -> Result<Option<(GroupVersionResource, bool)>, String> {
+        let resource = GroupVersionResource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+        let definitions = Api::dynamic(self.client.clone(), resource, "CustomResourceDefinition", None);
+        let list = definitions.list(Default::default()).await.map_err(|e| e.to_string())?;
+        let found = list.items.iter().find(|d| defines(d, group, kind)).map(|d| &d["spec"]);
+        Ok(found.map(|spec| {
+            let plural = spec["names"]["plural"].as_str().unwrap_or("");
+            (GroupVersionResource::new(group, version, plural), spec["scope"] == "Namespaced")
+        }))
+    }
+
+    /// The object as it is now.
+    pub(crate) async fn get(&self, object: &Value) -> Result<Value, String> {
+        let name = object["metadata"]["name"].as_str().unwrap_or("");
+        let found = self.place(object).await?.api.get(name).await;
+        found.map(|now| (*now).clone()).map_err(|e| told(object, &e))
+    }
+
+    async fn place(&self, object: &Value) -> Result<Place, String> {
+        let (group, version, kind) = group_version_kind(object);
+        let found = self.find(object).await?;
+        found.ok_or_else(|| match group {
+            "" => format!("no kind {kind} is served in {version}"),
+            _ => format!("no kind {kind} is served in {group}/{version}"),
+        })
+    }
+
+    /// Looks at every object before the first is applied: its kind must be served, or defined by another one of them, and the server
+    /// must find no fault with it. What only shows once the others are there (their namespaces, their definitions) is passed over.
+    pub(crate) async fn check(&self, objects: &[Value]) -> Result<(), String> {
+        let mut wrong = Vec::new();
         for object in objects {
-            let name = object["metadata"]["name"].as_str().unwrap_or("");
-            let now =
-                api(client, object).await?.get(name).await.map_err(|e| format!("{}: {e}", named(object)))?;
-            if let Some(why) = unready(&now) {
-                waiting.push(format!("  {}: {why}", named(object)));
+            let (group, _, kind) = group_version_kind(object);
+            if self.find(object).await?.is_none() && objects.iter().any(|d| defines(d, group, kind)) {
+                continue;
+            }
+            let refused = match self.place(object).await {
+                Ok(place) => {
+                    send(&place, object, true).await.err().filter(is_wrong).map(|e| told(object, &e))
+                }
+                Err(why) => Some(format!("{}: {why}", named(object))),
+            };
+            wrong.extend(refused);
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n  ")) }
+    }
+
+    /// Creates an object, or merges it into the one that exists.
+    pub(crate) async fn apply(&self, object: &Value) -> Result<(), String> {
+        let start = Instant::now();
+        loop {
+            match send(&self.place(object).await?, object, false).await {
+                Ok(()) => return Ok(()),
+                // A new cluster makes its service accounts, and serves new definitions, within moments.
+                Err(e) if start.elapsed() < Duration::from_secs(10) && is_early(&e) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(e) => return Err(told(object, &e)),
             }
         }
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        if start.elapsed() > limit {
-            return Err(waiting.join("\n") + &pods(client).await);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Why an object is not ready yet.
-fn unready(object: &Value) -> Option<String> {
-    let (spec, status) = (&object["spec"], &object["status"]);
-    match object["kind"].as_str().unwrap_or("") {
-        "Deployment" | "ReplicaSet" => {
-            let wanted = spec["replicas"].as_i64().unwrap_or(1);
-            let ready = status["readyReplicas"].as_i64().unwrap_or(0);
-            let seen = status["observedGeneration"] == object["metadata"]["generation"];
-            let updated =
-                object["kind"] != "Deployment" || status["updatedReplicas"].as_i64().unwrap_or(0) == wanted;
-            (ready < wanted || !seen || !updated).then(|| format!("{ready} of {wanted} pods are ready"))
+fn told(object: &Value, e: &ApiError) -> String {
+    let text = e.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    let named = named(object);
+    // Most of the server's sentences name the object themselves.
+    let name = object["metadata"]["name"].as_str().unwrap_or("");
+    if !name.is_empty() && text.contains(&format!("\"{name}\"")) { text } else { format!("{named}: {text}") }
+}
+
+/// Creates or merges, or only tries to. Fields that the kind does not have are refused.
+async fn send(place: &Place, object: &Value, dry_run: bool) -> Result<(), ApiError> {
+    let api = &place.api;
+    let mut create = api.request(Verb::Create, None).body(ContentType::Json, object.clone());
+    create.options.dry_run = dry_run;
+    create.options.field_validation = Some("Strict".to_owned());
+    match api.client().send(create).await {
+        Err(e) if e.is_already_exists() => {
+            let mut patch = api.request(Verb::Patch, object["metadata"]["name"].as_str());
+            patch.options.dry_run = dry_run;
+            patch.options.field_validation = Some("Strict".to_owned());
+            api.client().send(patch.body(place.patch, object.clone())).await.map(drop)
         }
-        "Pod" => {
-            let phase = status["phase"].as_str().unwrap_or("");
-            let ready = condition(status, "Ready") == Some("True");
-            (phase != "Succeeded" && !ready).then(|| format!("it is {phase}: {}", reasons(status)))
-        }
-        "CustomResourceDefinition" => {
-            (condition(status, "Established") != Some("True")).then(|| "not established".to_owned())
-        }
-        _ => None,
+        other => other.map(drop),
     }
 }
 
-fn condition<'a>(status: &'a Value, name: &str) -> Option<&'a str> {
-    let conditions = status["conditions"].as_array()?;
-    conditions.iter().find(|c| c["type"] == name)?["status"].as_str()
+/// Whether the object itself is at fault, now and later.
+fn is_wrong(e: &ApiError) -> bool {
+    matches!(e.reason(), Reason::Invalid | Reason::BadRequest) && !is_early(e)
 }
 
-/// What the containers and conditions of a pod complain of.
-fn reasons(status: &Value) -> String {
-    let containers = ["initContainerStatuses", "containerStatuses"].map(|k| status[k].as_array().cloned());
-    let waiting = containers.into_iter().flatten().flatten().filter_map(|c| {
-        let (waiting, ended) = (&c["state"]["waiting"], &c["state"]["terminated"]);
-        let state = if waiting.is_null() { ended } else { waiting };
-        Some(format!("{} {}", state["reason"].as_str()?, state["message"].as_str().unwrap_or("")))
-    });
-    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    let unmet = conditions
-        .iter()
-        .filter(|c| c["status"] == "False")
-        .filter_map(|c| c["message"].as_str().map(str::to_owned));
-    waiting.chain(unmet).collect::<Vec<_>>().join("; ")
-}
-
-async fn pods(client: &Client) -> String {
-    let pods = Api::dynamic(client.clone(), GroupVersionResource::new("", "v1", "pods"), "Pod", None);
-    let Ok(list) = pods.list(Default::default()).await else { return String::new() };
-    list.items.iter().filter_map(|p| Some(format!("\n  {}: {}", named(p), unready(p)?))).collect()
+fn is_early(e: &ApiError) -> bool {
+    e.message().contains("serviceaccount") || e.message().contains("could not find the requested resource")
 }

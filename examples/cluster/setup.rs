@@ -1,5 +1,6 @@
 //! The composition of the cluster out of the options.
 
+use crate::addresses::Addresses;
 use crate::demo;
 use crate::options::{Options, RuntimeChoice, StoreChoice};
 use crate::report::Steps;
@@ -9,10 +10,10 @@ use kubewright::nodes::{self, NodeSetup};
 use kubewright::runtime::embedded::{EmbeddedConfig, EmbeddedRuntime};
 use kubewright::runtime::fake::{FakeConfig, FakeRuntime};
 use kubewright::runtime::images::ImageBuilder;
+use kubewright::server::tls::TlsError;
 use kubewright::storage::{SimulatedVolumes, VolumeManager};
 use kubewright::store::{self, MemoryStore, RedbStore, Store};
 use kubewright::{Builder, ControlPlane, Https, RunningPlane, bundles, parts};
-use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,9 +23,19 @@ pub(crate) struct Cluster {
     pub(crate) plane: RunningPlane,
     pub(crate) kubeconfig: PathBuf,
     runtimes: Vec<EmbeddedRuntime>,
+    /// Held as long as something answers on them.
+    _addresses: Addresses,
 }
 
 impl Cluster {
+    fn write_kubeconfig(&self) -> Result<(), String> {
+        let told = |e: TlsError| format!("kubeconfig: {e}");
+        match self.plane.admin_kubeconfig().map_err(told)? {
+            Some(config) => config.write(&self.kubeconfig).map_err(told),
+            None => Ok(()),
+        }
+    }
+
     /// Stops the plane; containers go on and are taken over at the next start.
     pub(crate) async fn stop(self) -> Result<(), String> {
         let stopped = self.plane.shutdown().await.map_err(|e| e.to_string());
@@ -39,15 +50,21 @@ impl Cluster {
 pub(crate) async fn start(options: &Options, steps: &Steps) -> Result<Cluster, String> {
     folder(&options.data)?;
     steps.say("opening the store");
+    let store = open_store(options).await?;
+    let addresses = match options.runtime {
+        RuntimeChoice::Fake => Addresses::simulated(),
+        RuntimeChoice::Embedded | RuntimeChoice::Cri(_) => Addresses::claim(&options.data)?,
+    };
     let mut builder = ControlPlane::builder()
-        .with(parts::shared_store(open_store(options).await?))
+        .with(parts::shared_store(store))
+        .with(parts::service_cidr(&addresses.services()))
         .with(bundles::kubernetes())
         .with(parts::keys(options.data.join("keys")))
         .with(Https::on(options.listen));
     let mut runtimes = Vec::new();
     for number in 0..options.nodes {
         steps.say(&format!("preparing node {} of {}", number + 1, options.nodes));
-        builder = add_node(builder, options, number, &mut runtimes).await?;
+        builder = add_node(builder, options, &addresses, number, &mut runtimes).await?;
     }
     if options.runtime != RuntimeChoice::Fake {
         builder = builder.with(nodes::service_proxy());
@@ -55,14 +72,18 @@ pub(crate) async fn start(options: &Options, steps: &Steps) -> Result<Cluster, S
     steps.say("starting the control plane");
     let plane = builder.build().map_err(|e| e.to_string())?.start().await.map_err(|e| e.to_string())?;
     let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| options.data.join("kubeconfig"));
-    if let Some(config) = plane.admin_kubeconfig().map_err(|e| e.to_string())? {
-        config.write(&kubeconfig).map_err(|e| e.to_string())?;
+    let cluster = Cluster { plane, kubeconfig, runtimes, _addresses: addresses };
+    match cluster.write_kubeconfig() {
+        Ok(()) => Ok(cluster),
+        Err(why) => {
+            cluster.stop().await?;
+            Err(why)
+        }
     }
-    Ok(Cluster { plane, kubeconfig, runtimes })
 }
 
 fn folder(path: &Path) -> Result<(), String> {
-    let told = |e: std::io::Error| format!("{}: {e}", path.display());
+    let told = |e: std::io::Error| format!("data folder {}: {e}", path.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(told)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(told)
 }
@@ -97,7 +118,9 @@ async fn sled(_: &Options) -> Result<Arc<dyn Store>, String> {
 
 #[cfg(feature = "etcd")]
 async fn etcd(urls: &[String]) -> Result<Arc<dyn Store>, String> {
-    let options = store::EtcdOptions::new(urls.iter().cloned());
+    let mut options = store::EtcdOptions::new(urls.iter().cloned());
+    // Someone waits in front of a terminal, or behind kubectl.
+    options.give_up_after = std::time::Duration::from_secs(10);
     let store = store::EtcdStore::connect(options).await.map_err(|e| format!("store: {e}"))?;
     Ok(Arc::new(store))
 }
@@ -110,12 +133,13 @@ async fn etcd(_: &[String]) -> Result<Arc<dyn Store>, String> {
 async fn add_node(
     builder: Builder,
     options: &Options,
+    addresses: &Addresses,
     number: u16,
     runtimes: &mut Vec<EmbeddedRuntime>,
 ) -> Result<Builder, String> {
     let name = format!("node-{number}");
     let root = options.data.join("nodes").join(&name);
-    let network = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 64, 0, 0)) + (u32::from(number) << 8));
+    let network = addresses.node(number);
     match &options.runtime {
         RuntimeChoice::Embedded => {
             folder(&root)?;

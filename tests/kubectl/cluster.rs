@@ -1,14 +1,16 @@
-//! The example cluster as a child process, and an image for its pods.
+//! The example cluster for kubectl, and an image for its pods.
 
+use crate::common::{Folder, Launch, Running};
 use kubewright::runtime::images::ImageBuilder;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 /// A running cluster, ended when dropped.
 pub(crate) struct Cluster {
-    child: Child,
-    folder: tempfile::TempDir,
+    running: Running,
+    kubeconfig: PathBuf,
+    // After the process, whose containers it ends.
+    folder: Folder,
 }
 
 impl Cluster {
@@ -17,36 +19,18 @@ impl Cluster {
         ["/bin/busybox", "/usr/bin/busybox"].iter().any(|p| Path::new(p).exists())
     }
 
-    /// Starts the example with one-second patience for nothing: it waits until the API answers.
+    /// Starts the example with one object instead of its demo, and waits until the API answers.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-        let empty = folder.path().join("nothing.yaml");
-        std::fs::write(&empty, "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: started\n")
-            .expect("written");
-        let child = Command::new(program())
-            .args(["--data", &folder.path().join("data").display().to_string()])
-            .args(["--listen", "127.0.0.1:0", "--nodes", "2"])
-            .args(["--kubeconfig", &folder.path().join("kubeconfig").display().to_string()])
-            .args(["--manifest", &empty.display().to_string()])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .spawn()
-            .expect("the example cluster is built");
-        let cluster = Cluster { child, folder };
-        let start = Instant::now();
-        while !cluster.kubeconfig().exists() {
-            assert!(start.elapsed() < Duration::from_secs(60), "no kubeconfig: {}", cluster.log_tail());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        build_image(&cluster.folder.path().join("busybox"));
-        cluster
+        let folder = Folder::new();
+        let one = folder.write("one.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: started\n");
+        let running =
+            Launch::new(folder.path()).args(&["--nodes", "2", "--manifest", &one]).spawn().answering();
+        build_image(&folder.path().join("busybox"));
+        Cluster { kubeconfig: running.kubeconfig(), running, folder }
     }
 
     pub(crate) fn kubeconfig(&self) -> &Path {
-        // The path lives as long as the folder; leaking it once keeps the call sites short.
-        Box::leak(self.folder.path().join("kubeconfig").into_boxed_path())
+        &self.kubeconfig
     }
 
     /// The name of an image with a shell, as pods name it.
@@ -60,28 +44,8 @@ impl Cluster {
     }
 
     pub(crate) fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        self.running.log_tail()
     }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
-        let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(30) {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The example's binary, built beside this test.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("this program");
-    test.parent().and_then(Path::parent).expect("target/<profile>").join("examples/cluster")
 }
 
 /// An image with busybox and its applets.

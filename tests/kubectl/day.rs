@@ -218,7 +218,7 @@ fn apply(k: &Kubectl, cluster: &Cluster) -> Outcome {
 
 fn get_pods(k: &Kubectl, _: &Cluster) -> Outcome {
     k.shows(&["get", "pods"], &["NAME", "READY", "STATUS", "RESTARTS", "AGE", "1/1", "Running"])?;
-    k.shows(&["get", "pods", "-o", "wide"], &["IP", "NODE", "NOMINATED NODE", "READINESS GATES", "127.64."])?;
+    k.shows(&["get", "pods", "-o", "wide"], &["IP", "NODE", "NOMINATED NODE", "READINESS GATES", "127."])?;
     k.shows(&["get", "pods", "-A"], &["NAMESPACE", &k.namespace])?;
     k.shows(&["get", "pods", "--field-selector", "status.phase=Running", "-o", "name"], &["pod/web-"])?;
     k.shows(&["get", "events"], &["Scheduled", "Started"])
@@ -371,9 +371,9 @@ fn port_forward(k: &Kubectl, _: &Cluster) -> Outcome {
 
 fn expose(k: &Kubectl, _: &Cluster) -> Outcome {
     has(&k.ok(&["expose", "deployment", "web", "--port=8080"])?, "service/web exposed")?;
-    k.shows(&["get", "svc", "web"], &["TYPE", "CLUSTER-IP", "ClusterIP", "127.96.", "8080/TCP"])?;
-    k.until(&["get", "endpointslices"], "127.64.")?;
-    k.until(&["describe", "svc", "web"], "127.64.")?;
+    k.shows(&["get", "svc", "web"], &["TYPE", "CLUSTER-IP", "ClusterIP", "127.", "8080/TCP"])?;
+    k.until(&["get", "endpointslices"], "127.")?;
+    k.until(&["describe", "svc", "web"], "127.")?;
     let ip = k.ok(&["get", "svc", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
     let start = Instant::now();
     let mut names = std::collections::BTreeSet::new();

@@ -3,6 +3,8 @@
 //! The whole of a user's day: apply, get, describe, edit, scale, roll out, log, exec, copy, forward, drain, delete.
 
 mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
 mod day;
 mod kubectl;
 
