@@ -179,7 +179,7 @@ impl Bench {
                     self.report.decisions.push(took);
                     self.evict(nominated.map(|(_, victims)| victims).unwrap_or_default());
                 }
-                Some(Decision::Wait { .. }) => {}
+                Some(Decision::Wait { .. } | Decision::Prepare { .. }) => {}
                 None => {
                     waits += 1;
                     if waits > most_waits || !self.wait() {

@@ -137,7 +137,7 @@ impl PodClass {
             affinity: AffinityTerms::compile(spec, namespace, &labels, symbols),
             spread: constraints.map(|c| SpreadConstraint::compile(c, &labels, symbols)).collect(),
             images: containers().map(|c| image(c, symbols)).collect(),
-            volumes: volumes::compile(pod, symbols),
+            volumes: volumes::compile(pod),
             has_claims: spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()),
             labels,
         }

@@ -193,7 +193,7 @@ impl ClassCache {
             || known.skip_filter
             || match plugin.locality() {
                 Locality::Node => true,
-                Locality::Domain => plugin.filters_locally(known.state.as_ref()),
+                Locality::Domain => plugin.accepts_all(known.state.as_ref()),
                 Locality::Cluster => false,
             }
     }

@@ -126,12 +126,13 @@ impl Scheduler {
                 }
             }
             volume => {
-                if objects.volumes.apply(volume, symbols) {
+                if objects.volumes.apply(volume) {
                     objects.changed(Watched::VOLUMES);
                 }
             }
         }
         if changes(objects) != before {
+            self.objects_changed = true;
             self.event(ClusterEvent::Other(object.resource().into()), now);
         }
     }
@@ -163,6 +164,7 @@ impl Scheduler {
             }
         }
         if changes(objects) != before {
+            self.objects_changed = true;
             self.event(ClusterEvent::Other(object.resource().into()), now);
         }
     }

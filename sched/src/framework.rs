@@ -50,6 +50,23 @@ impl Points {
     /// After binding.
     pub const POST_BIND: Points = Points(1 << 11);
 
+    /// No point.
+    pub const NONE: Points = Points(0);
+    /// All points.
+    pub const ALL: Points = Points((1 << 12) - 1);
+
+    /// This set without another's points.
+    #[must_use]
+    pub fn without(self, other: Points) -> Points {
+        Points(self.0 & !other.0)
+    }
+
+    /// The points that are in both.
+    #[must_use]
+    pub fn and(self, other: Points) -> Points {
+        Points(self.0 & other.0)
+    }
+
     /// Whether all points of `other` are in this set.
     pub fn contains(self, other: Points) -> bool {
         self.0 & other.0 == other.0
@@ -297,8 +314,8 @@ pub trait Plugin: Send + Sync + 'static {
         key.push(u64::from(node.0));
     }
 
-    /// For [`Locality::Domain`]: whether for this class Filter says nothing that depends on other nodes.
-    fn filters_locally(&self, state: Option<&State>) -> bool {
+    /// For [`Locality::Domain`]: whether for this class Filter accepts every node as things are; asked again when every row was touched.
+    fn accepts_all(&self, state: Option<&State>) -> bool {
         let _ = state;
         false
     }
@@ -341,8 +358,8 @@ pub trait Plugin: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it can't be had; [`Plugin::unreserve`] is then called on all plugins.
-    fn reserve(&mut self, pod: &Arc<PodInfo>, node: NodeIndex) -> Result<(), Refusal> {
-        let _ = (pod, node);
+    fn reserve(&mut self, cx: CycleContext<'_>, node: NodeIndex) -> Result<(), Refusal> {
+        let _ = (cx, node);
         Ok(())
     }
 
@@ -364,6 +381,16 @@ pub trait Plugin: Send + Sync + 'static {
     fn pre_bind(&self, cx: CycleContext<'_>, node: NodeIndex) -> Result<Vec<ApiRequest>, Refusal> {
         let _ = (cx, node);
         Ok(Vec::new())
+    }
+
+    /// Whether what PreBind's requests asked others for has come, so that the pod can be bound. Asked when the requests were sent, and
+    /// again when any object changes; a plugin that names [`Points::PRE_BIND`] alone is asked.
+    ///
+    /// # Errors
+    /// Why it will never come: the pod gives its place back and is tried again.
+    fn is_prepared(&self, cx: CycleContext<'_>, node: NodeIndex) -> Result<bool, Refusal> {
+        let _ = (cx, node);
+        Ok(true)
     }
 
     /// Bind: the request that binds the pod; `None` leaves it to the next plugin.

@@ -21,11 +21,13 @@
 //! assert!(matches!(scheduler.schedule_one(now), Some(Decision::Bind { node, .. }) if node == "a"));
 //! ```
 
+mod binding;
 mod cells;
 mod class;
 mod class_cache;
 mod cluster;
 mod columns;
+pub mod config;
 mod cycle;
 mod diagnosis;
 mod events;
@@ -33,6 +35,7 @@ mod explain;
 pub mod framework;
 mod intern;
 mod labels;
+mod masked;
 mod node;
 mod objects;
 pub mod plugins;
@@ -48,6 +51,7 @@ mod volumes;
 pub use class::{Owner, PodClass};
 pub use cluster::ClusterObject;
 pub use columns::ResourceColumns;
+pub use config::{ConfigError, Configuration, Registry};
 pub use diagnosis::{Considered, Diagnosis, NodeRefusal, Refusal};
 pub use events::{ClusterEvent, Hint};
 pub use explain::{Attempt, Attempts, Scored};

@@ -429,6 +429,10 @@ impl NodeTable {
         self.requested.add(node, &requests.requests, sign);
         self.non_zero_milli_cpu[node.at()] += sign * requests.non_zero_milli_cpu;
         self.non_zero_memory[node.at()] += sign * requests.non_zero_memory;
+        if !info.class.volumes().is_empty() {
+            let sign = if sign > 0 { 1 } else { -1 };
+            self.objects.volumes.count_user(&info.key.namespace, info.class.volumes(), sign);
+        }
         let row = &mut self.rows[node.at()];
         if sign > 0 {
             row.count_in(info);

@@ -1,25 +1,25 @@
 //! The scheduler: facts about nodes and pods go in, decisions come out. It reads no clock and talks to nobody.
 
+use crate::binding::InFlight;
 use crate::cycle::{Choice, CycleCache, refused_try};
 use crate::diagnosis::{Diagnosis, Refusal, sentence};
 use crate::events::{ClusterEvent, Hint};
 use crate::explain::{Attempt, Attempts};
-use crate::framework::{CycleContext, Permit, Points, PostFilter, TableChange};
-use crate::node::{NodeIndex, NodeTable};
+use crate::framework::{Points, PostFilter, TableChange};
+use crate::node::NodeTable;
 use crate::pod::{PodInfo, PodKey};
 use crate::profile::{Profile, ProfileError};
-use crate::queue::{Queue, QueueOptions, QueuedPod};
+use crate::queue::{Queue, QueueOptions, QueueOrder, QueuedPod};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kubewright_core::ApiRequest;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::SmolStr;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What shall be done with a pod.
 #[derive(Debug)]
@@ -34,6 +34,16 @@ pub enum Decision {
         requests: Vec<ApiRequest>,
         /// How often it was tried, this time included.
         attempts: u32,
+    },
+    /// Send these requests in order; then call [`Scheduler::prepared`] or [`Scheduler::failed`]. The pod is bound once what they ask for
+    /// has come.
+    Prepare {
+        /// The pod.
+        pod: Arc<PodInfo>,
+        /// The node's name.
+        node: SmolStr,
+        /// PreBind's requests.
+        requests: Vec<ApiRequest>,
     },
     /// A Permit plugin holds the pod; [`Scheduler::advance`] gives it up after this time.
     Wait {
@@ -53,22 +63,17 @@ pub enum Decision {
     },
 }
 
-/// A pod that was given a node and is not bound yet.
-#[derive(Debug)]
-struct InFlight {
-    pod: QueuedPod,
-    node: SmolStr,
-    /// Set while a Permit plugin holds it.
-    until: Option<Timestamp>,
-}
-
 /// A scheduler of one or several profiles over one table of nodes.
 pub struct Scheduler {
     /// The first one's QueueSort orders the queue.
     pub(crate) profiles: Vec<(Profile, CycleCache)>,
     pub(crate) nodes: NodeTable,
     pub(crate) queue: Queue,
-    in_flight: FxHashMap<PodKey, InFlight>,
+    pub(crate) in_flight: FxHashMap<PodKey, InFlight>,
+    /// Chosen pods that wait for what PreBind asked for.
+    pub(crate) awaiting: FxHashSet<PodKey>,
+    /// Whether any object changed since they were asked.
+    pub(crate) objects_changed: bool,
     /// Whom a pod waits for that was made room for.
     victims: FxHashMap<PodKey, Vec<PodKey>>,
     attempts: Attempts,
@@ -82,15 +87,13 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// The queue's order as a borrowed view, so that the queue can be changed meanwhile.
-macro_rules! order {
-    ($self:ident) => {
-        &|a: &QueuedPod, b: &QueuedPod| -> Ordering { compare(&$self.profiles, a, b) }
-    };
-}
+/// The queue's order as a borrowed view, so that the queue can be changed meanwhile: QueueSort of the first profile.
+pub(crate) struct ProfileOrder<'a>(pub(crate) &'a [(Profile, CycleCache)]);
 
-fn compare(profiles: &[(Profile, CycleCache)], a: &QueuedPod, b: &QueuedPod) -> Ordering {
-    profiles[0].0.sorter().map_or(Ordering::Equal, |p| p.queue_sort(a, b))
+impl QueueOrder for ProfileOrder<'_> {
+    fn compare(&self, a: &QueuedPod, b: &QueuedPod) -> Ordering {
+        self.0[0].0.sorter().map_or(Ordering::Equal, |p| p.queue_sort(a, b))
+    }
 }
 
 impl Scheduler {
@@ -112,6 +115,8 @@ impl Scheduler {
             nodes: NodeTable::default(),
             queue: Queue::new(options),
             in_flight: FxHashMap::default(),
+            awaiting: FxHashSet::default(),
+            objects_changed: false,
             victims: FxHashMap::default(),
             attempts: Attempts::default(),
             tie: seed,
@@ -135,11 +140,11 @@ impl Scheduler {
         &mut self.attempts
     }
 
-    fn profile(&self, name: &str) -> Option<&Profile> {
+    pub(crate) fn profile(&self, name: &str) -> Option<&Profile> {
         self.profiles.iter().map(|(p, _)| p).find(|p| p.name() == name)
     }
 
-    fn profile_mut(&mut self, name: &str) -> Option<&mut Profile> {
+    pub(crate) fn profile_mut(&mut self, name: &str) -> Option<&mut Profile> {
         self.profiles.iter_mut().map(|(p, _)| p).find(|p| p.name() == name)
     }
 
@@ -179,7 +184,9 @@ impl Scheduler {
         let key = info.key.clone();
         if info.node_name().is_some() {
             self.queue.remove(&key);
-            self.in_flight.remove(&key);
+            self.awaiting.remove(&key);
+            // The watch may be faster than the answer to the binding.
+            self.bound(&key);
             self.settle_nomination(&key);
             self.apply_placed(info, now);
         } else if info.is_terminal() || info.is_terminating() {
@@ -208,12 +215,12 @@ impl Scheduler {
                     profile.find(name).is_none_or(|p| p.hint(&pod.info, &event, nodes) == Hint::Queue)
                 })
         };
-        self.queue.move_where(now, order!(self), worth);
+        self.queue.move_where(now, &ProfileOrder(&self.profiles), worth);
     }
 
     /// Lets time pass: ends back-offs, and gives up pods that were held too long. Returns those given up.
     pub fn advance(&mut self, now: Timestamp) -> Vec<Arc<PodInfo>> {
-        self.queue.advance(now, order!(self));
+        self.queue.advance(now, &ProfileOrder(&self.profiles));
         let overdue = self.in_flight.iter().filter(|(_, f)| f.until.is_some_and(|until| until <= now));
         let keys: Vec<PodKey> = overdue.map(|(key, _)| key.clone()).collect();
         keys.iter().filter_map(|key| self.failed(key, now)).collect()
@@ -227,7 +234,7 @@ impl Scheduler {
 
     /// Tries the first pod of the queue; `None` where none is ready.
     pub fn schedule_one(&mut self, now: Timestamp) -> Option<Decision> {
-        let pod = self.queue.pop(order!(self))?;
+        let pod = self.queue.pop(&ProfileOrder(&self.profiles))?;
         self.tie = self.tie.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let tie = self.tie >> 33;
         // A plugin that panics costs its pod this try and the profile what it remembers, nothing more.
@@ -290,37 +297,6 @@ impl Scheduler {
         });
     }
 
-    /// The pod's binding was acknowledged.
-    pub fn bound(&mut self, key: &PodKey) {
-        let Some(flight) = self.in_flight.remove(key) else { return };
-        if let Some(profile) = self.profile_mut(flight.pod.info.scheduler_name()) {
-            for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::POST_BIND)) {
-                plugin.post_bind(&flight.pod.info, &flight.node);
-            }
-        }
-    }
-
-    /// The pod's binding failed: it gives its place back and is tried again after a back-off. Returns the pod.
-    pub fn failed(&mut self, key: &PodKey, now: Timestamp) -> Option<Arc<PodInfo>> {
-        let flight = self.in_flight.remove(key)?;
-        self.release(&flight.pod.info, now);
-        let info = flight.pod.info.clone();
-        self.queue.requeue(flight.pod, Vec::new(), true, now, order!(self));
-        Some(info)
-    }
-
-    /// Lets a pod go on that a Permit plugin holds.
-    pub fn allow(&mut self, key: &PodKey, now: Timestamp) -> Option<Decision> {
-        let flight = self.in_flight.remove(key).filter(|f| f.until.is_some())?;
-        let node = self.nodes.find(&flight.node)?;
-        Some(self.bind(flight.pod, node, now))
-    }
-
-    /// Gives up a pod that a Permit plugin holds.
-    pub fn refuse(&mut self, key: &PodKey, now: Timestamp) -> Option<Arc<PodInfo>> {
-        self.failed(key, now)
-    }
-
     fn apply_placed(&mut self, info: Arc<PodInfo>, now: Timestamp) {
         if info.is_terminal() {
             return self.unplace(&info.key.clone(), now);
@@ -358,7 +334,7 @@ impl Scheduler {
         {
             self.nodes.nominate(info.clone(), node);
         }
-        self.queue.update(info, gated, changed, now, order!(self));
+        self.queue.update(info, gated, changed, now, &ProfileOrder(&self.profiles));
     }
 
     fn is_gated(&self, info: &PodInfo) -> bool {
@@ -369,18 +345,19 @@ impl Scheduler {
     fn drop_pending(&mut self, key: &PodKey, now: Timestamp) {
         self.queue.remove(key);
         self.settle_nomination(key);
+        self.awaiting.remove(key);
         if let Some(flight) = self.in_flight.remove(key) {
             self.release(&flight.pod.info, now);
         }
     }
 
     /// The pod that room was made for has its place, or is gone.
-    fn settle_nomination(&mut self, key: &PodKey) {
+    pub(crate) fn settle_nomination(&mut self, key: &PodKey) {
         self.victims.remove(key);
         self.nodes.unnominate(key);
     }
 
-    fn place(&mut self, info: &Arc<PodInfo>, node: &str) {
+    pub(crate) fn place(&mut self, info: &Arc<PodInfo>, node: &str) {
         if let Some(before) = self.nodes.unplace(&info.key) {
             self.observe(|p, nodes| p.observe(TableChange::Unplaced(&before.info, before.node), nodes));
         }
@@ -390,7 +367,7 @@ impl Scheduler {
         }
     }
 
-    fn unplace(&mut self, key: &PodKey, now: Timestamp) {
+    pub(crate) fn unplace(&mut self, key: &PodKey, now: Timestamp) {
         let Some(before) = self.nodes.placed(key).cloned() else { return };
         let node = self.nodes.name(before.node).clone();
         self.nodes.unplace(key);
@@ -404,99 +381,6 @@ impl Scheduler {
                 tell(plugin.as_mut(), &self.nodes);
             }
         }
-    }
-
-    /// Reserve, Permit, and then the binding.
-    fn commit(&mut self, pod: QueuedPod, node: NodeIndex, now: Timestamp) -> Decision {
-        let info = pod.info.clone();
-        let name = self.nodes.name(node).clone();
-        self.settle_nomination(&info.key);
-        self.place(&info, &name);
-        if let Err((plugin, refusal)) = self.reserve(&info, node) {
-            return self.give_up(pod, plugin, refusal, now);
-        }
-        let hold = match self.permit(&info, node) {
-            Ok(hold) => hold,
-            Err((plugin, refusal)) => return self.give_up(pod, plugin, refusal, now),
-        };
-        match hold.map(|h| now.checked_add(h).unwrap_or(Timestamp::MAX)) {
-            None => self.bind(pod, node, now),
-            Some(until) => {
-                self.in_flight.insert(info.key.clone(), InFlight { pod, node: name, until: Some(until) });
-                Decision::Wait { pod: info, until }
-            }
-        }
-    }
-
-    fn reserve(&mut self, info: &Arc<PodInfo>, node: NodeIndex) -> Result<(), (&'static str, Refusal)> {
-        let Some(profile) = self.profile_mut(info.scheduler_name()) else { return Ok(()) };
-        for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
-            plugin.reserve(info, node).map_err(|refusal| (plugin.name(), refusal))?;
-        }
-        Ok(())
-    }
-
-    /// The shortest time that a Permit plugin wants the pod held, if any.
-    fn permit(&self, info: &PodInfo, node: NodeIndex) -> Result<Option<Duration>, (&'static str, Refusal)> {
-        let Some(profile) = self.profile(info.scheduler_name()) else { return Ok(None) };
-        let mut hold: Option<Duration> = None;
-        for plugin in profile.at(Points::PERMIT) {
-            match plugin.permit(CycleContext::new(info, &self.nodes, None), node) {
-                Permit::Allow => {}
-                Permit::Wait(time) => hold = Some(hold.map_or(time, |h| h.min(time))),
-                Permit::Refuse(refusal) => return Err((plugin.name(), refusal)),
-            }
-        }
-        Ok(hold)
-    }
-
-    /// PreBind and Bind.
-    fn bind(&mut self, pod: QueuedPod, node: NodeIndex, now: Timestamp) -> Decision {
-        let info = pod.info.clone();
-        let name = self.nodes.name(node).clone();
-        match self.requests(&info, node) {
-            Ok(requests) => {
-                let attempts = pod.attempts;
-                self.in_flight.insert(info.key.clone(), InFlight { pod, node: name.clone(), until: None });
-                Decision::Bind { pod: info, node: name, requests, attempts }
-            }
-            Err((plugin, refusal)) => self.give_up(pod, plugin, refusal, now),
-        }
-    }
-
-    fn requests(&self, info: &PodInfo, node: NodeIndex) -> Result<Vec<ApiRequest>, (&'static str, Refusal)> {
-        let nothing = || ("Scheduler", Refusal::new("no plugin binds the pod"));
-        let profile = self.profile(info.scheduler_name()).ok_or_else(nothing)?;
-        let cx = CycleContext::new(info, &self.nodes, None);
-        let mut requests = Vec::with_capacity(1);
-        for plugin in profile.at(Points::PRE_BIND) {
-            requests.extend(plugin.pre_bind(cx, node).map_err(|refusal| (plugin.name(), refusal))?);
-        }
-        requests.push(profile.at(Points::BIND).find_map(|p| p.bind(cx, node)).ok_or_else(nothing)?);
-        Ok(requests)
-    }
-
-    fn give_up(
-        &mut self,
-        pod: QueuedPod,
-        plugin: &'static str,
-        refusal: Refusal,
-        now: Timestamp,
-    ) -> Decision {
-        self.release(&pod.info.clone(), now);
-        let diagnosis = refused_try(&self.nodes, plugin, refusal);
-        self.requeue_refused(pod, diagnosis, None, now)
-    }
-
-    /// Takes back what a try took: the place on the node and the plugins' reservations.
-    fn release(&mut self, info: &Arc<PodInfo>, now: Timestamp) {
-        let Some(placed) = self.nodes.placed(&info.key).map(|p| p.node) else { return };
-        if let Some(profile) = self.profile_mut(info.scheduler_name()) {
-            for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
-                plugin.unreserve(info, placed);
-            }
-        }
-        self.unplace(&info.key, now);
     }
 
     fn refuse_pod(&mut self, pod: QueuedPod, mut diagnosis: Diagnosis, now: Timestamp) -> Decision {
@@ -553,7 +437,7 @@ impl Scheduler {
         self.settle_nomination(key);
     }
 
-    fn requeue_refused(
+    pub(crate) fn requeue_refused(
         &mut self,
         pod: QueuedPod,
         diagnosis: Diagnosis,
@@ -572,7 +456,7 @@ impl Scheduler {
             });
         }
         let retry = diagnosis.is_error();
-        self.queue.requeue(pod, diagnosis.plugins(), retry, now, order!(self));
+        self.queue.requeue(pod, diagnosis.plugins(), retry, now, &ProfileOrder(&self.profiles));
         Decision::Unschedulable { pod: info, diagnosis, nominated }
     }
 }

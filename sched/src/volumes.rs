@@ -1,9 +1,15 @@
 //! Volumes as placement sees them: what a pod mounts, and the claims, volumes, classes and drivers of the cluster.
 
 use crate::cluster::ClusterObject;
-use crate::intern::Interner;
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use crate::pod::PodKey;
+use crate::resources::whole;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
+use std::collections::BTreeSet;
+use std::hash::Hash;
+use std::sync::Arc;
 
 /// A disk that a pod names by itself, by the types whose sharing upstream restricts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +54,7 @@ pub(crate) fn matters(volume: &Volume) -> bool {
 }
 
 /// The volumes of a pod that matter.
-pub(crate) fn compile(pod: &Pod, _: &mut Interner) -> Vec<PodVolume> {
+pub(crate) fn compile(pod: &Pod) -> Vec<PodVolume> {
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
     volumes.filter_map(|v| read(pod, v)).collect()
 }
@@ -76,16 +82,148 @@ fn read(pod: &Pod, volume: &Volume) -> Option<PodVolume> {
     Some(PodVolume::Disk { disk, read_only: read_only.unwrap_or(false) })
 }
 
-/// The cluster's volumes.
+/// The cluster's volumes and what belongs to them.
 #[derive(Debug, Default)]
-pub struct VolumeObjects {}
+pub struct VolumeObjects {
+    claims: FxHashMap<PodKey, Arc<PersistentVolumeClaim>>,
+    volumes: FxHashMap<SmolStr, Arc<PersistentVolume>>,
+    /// Volumes by class and size, the smallest first: a claim takes the smallest that will do.
+    by_size: FxHashMap<SmolStr, BTreeSet<(i64, SmolStr)>>,
+    classes: FxHashMap<SmolStr, Arc<StorageClass>>,
+    nodes: FxHashMap<SmolStr, Arc<CSINode>>,
+    drivers: FxHashMap<SmolStr, Arc<CSIDriver>>,
+    capacities: FxHashMap<PodKey, Arc<CSIStorageCapacity>>,
+    /// How many placed pods use each claim.
+    users: FxHashMap<PodKey, u32>,
+}
 
 impl VolumeObjects {
-    pub(crate) fn apply(&mut self, _: &ClusterObject, _: &mut Interner) -> bool {
-        false
+    /// A claim.
+    pub fn claim(&self, key: &PodKey) -> Option<&Arc<PersistentVolumeClaim>> {
+        self.claims.get(key)
     }
 
-    pub(crate) fn remove(&mut self, _: &ClusterObject) -> bool {
-        false
+    /// A volume.
+    pub fn volume(&self, name: &str) -> Option<&Arc<PersistentVolume>> {
+        self.volumes.get(name)
     }
+
+    /// The volumes of a class, the smallest first; the class of those without one is empty.
+    pub fn volumes_of(&self, class: &str) -> impl Iterator<Item = &Arc<PersistentVolume>> {
+        let names = self.by_size.get(class).into_iter().flatten();
+        names.filter_map(|(_, name)| self.volumes.get(name))
+    }
+
+    /// A storage class.
+    pub fn class(&self, name: &str) -> Option<&Arc<StorageClass>> {
+        self.classes.get(name)
+    }
+
+    /// What drivers say of a node.
+    pub fn csi_node(&self, node: &str) -> Option<&Arc<CSINode>> {
+        self.nodes.get(node)
+    }
+
+    /// A driver.
+    pub fn driver(&self, name: &str) -> Option<&Arc<CSIDriver>> {
+        self.drivers.get(name)
+    }
+
+    /// What is left of the drivers' capacities.
+    pub fn capacities(&self) -> impl Iterator<Item = &Arc<CSIStorageCapacity>> {
+        self.capacities.values()
+    }
+
+    /// How many placed pods use a claim.
+    pub fn users(&self, claim: &PodKey) -> u32 {
+        self.users.get(claim).copied().unwrap_or(0)
+    }
+
+    /// Counts a placed pod's claims in or out.
+    pub(crate) fn count_user(&mut self, namespace: &str, volumes: &[PodVolume], sign: i32) {
+        for volume in volumes {
+            if let PodVolume::Claim { name, .. } = volume {
+                let key = PodKey::new(namespace, name);
+                let users = self.users.entry(key.clone()).or_default();
+                *users = users.saturating_add_signed(sign);
+                if *users == 0 {
+                    self.users.remove(&key);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn apply(&mut self, object: &ClusterObject) -> bool {
+        let key = object.key();
+        match object {
+            ClusterObject::PersistentVolumeClaim(o) => set(&mut self.claims, key, o),
+            ClusterObject::PersistentVolume(o) => {
+                self.forget_size(&key.name);
+                let class = class_of_volume(o);
+                self.by_size.entry(class.into()).or_default().insert((capacity(o), key.name.clone()));
+                set(&mut self.volumes, key.name, o)
+            }
+            ClusterObject::StorageClass(o) => set(&mut self.classes, key.name, o),
+            ClusterObject::CsiNode(o) => set(&mut self.nodes, key.name, o),
+            ClusterObject::CsiDriver(o) => set(&mut self.drivers, key.name, o),
+            ClusterObject::CsiStorageCapacity(o) => set(&mut self.capacities, key, o),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn remove(&mut self, object: &ClusterObject) -> bool {
+        let key = object.key();
+        match object {
+            ClusterObject::PersistentVolumeClaim(_) => self.claims.remove(&key).is_some(),
+            ClusterObject::PersistentVolume(_) => {
+                self.forget_size(&key.name);
+                self.volumes.remove(&key.name).is_some()
+            }
+            ClusterObject::StorageClass(_) => self.classes.remove(&key.name).is_some(),
+            ClusterObject::CsiNode(_) => self.nodes.remove(&key.name).is_some(),
+            ClusterObject::CsiDriver(_) => self.drivers.remove(&key.name).is_some(),
+            ClusterObject::CsiStorageCapacity(_) => self.capacities.remove(&key).is_some(),
+            _ => false,
+        }
+    }
+
+    fn forget_size(&mut self, name: &SmolStr) {
+        if let Some(known) = self.volumes.get(name)
+            && let Some(list) = self.by_size.get_mut(class_of_volume(known))
+        {
+            list.remove(&(capacity(known), name.clone()));
+        }
+    }
+}
+
+/// Puts an object in; whether it is new or another than before.
+fn set<K: Eq + Hash, T: PartialEq>(map: &mut FxHashMap<K, Arc<T>>, key: K, object: &Arc<T>) -> bool {
+    let before = map.insert(key, object.clone());
+    before.is_none_or(|b| b != *object)
+}
+
+/// The class of a volume; empty where it has none.
+pub(crate) fn class_of_volume(volume: &PersistentVolume) -> &str {
+    volume.spec.as_ref().and_then(|s| s.storage_class_name.as_deref()).unwrap_or("")
+}
+
+/// The class of a claim; empty where it has none. The annotation of old stands before the field.
+pub(crate) fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
+    const OLD: &str = "volume.beta.kubernetes.io/storage-class";
+    let old = claim.metadata.annotations.as_ref().and_then(|a| a.get(OLD));
+    let field = claim.spec.as_ref().and_then(|s| s.storage_class_name.as_deref());
+    old.map(String::as_str).or(field).unwrap_or("")
+}
+
+/// The capacity of a volume in bytes.
+pub(crate) fn capacity(volume: &PersistentVolume) -> i64 {
+    let list = volume.spec.as_ref().and_then(|s| s.capacity.as_ref());
+    list.and_then(|l| l.get("storage")).map_or(0, whole)
+}
+
+/// What a claim asks for in bytes.
+pub(crate) fn claimed(claim: &PersistentVolumeClaim) -> i64 {
+    let resources = claim.spec.as_ref().and_then(|s| s.resources.as_ref());
+    let list = resources.and_then(|r| r.requests.as_ref());
+    list.and_then(|l| l.get("storage")).map_or(0, whole)
 }

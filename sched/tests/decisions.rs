@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kubewright_core::Target;
 use kubewright_sched::framework::{CycleContext, Permit, Plugin, Points};
-use kubewright_sched::{Decision, NodeIndex, PodInfo, PodKey, Profile, QueueOptions, Refusal, Scheduler};
+use kubewright_sched::{Decision, NodeIndex, PodKey, Profile, QueueOptions, Refusal, Scheduler};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,7 @@ fn next(scheduler: &mut Scheduler, now: i64) -> String {
         }
         Some(Decision::Unschedulable { diagnosis, .. }) => diagnosis.to_string(),
         Some(Decision::Wait { .. }) => "waits".to_owned(),
+        Some(Decision::Prepare { .. }) => "prepares".to_owned(),
         None => "idle".to_owned(),
     }
 }
@@ -194,8 +195,8 @@ impl Plugin for Gatekeeper {
     fn points(&self) -> Points {
         Points::PERMIT | Points::RESERVE
     }
-    fn reserve(&mut self, pod: &Arc<PodInfo>, _: NodeIndex) -> Result<(), Refusal> {
-        if pod.key.name == "no" { Err(Refusal::new("not this one")) } else { Ok(()) }
+    fn reserve(&mut self, cx: CycleContext<'_>, _: NodeIndex) -> Result<(), Refusal> {
+        if cx.pod.key.name == "no" { Err(Refusal::new("not this one")) } else { Ok(()) }
     }
     fn permit(&self, _: CycleContext<'_>, _: NodeIndex) -> Permit {
         Permit::Wait(Duration::from_secs(1))

@@ -18,12 +18,21 @@ use std::sync::Arc;
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 
-/// Without filters that look at one node only, at most this many nodes are tried, or a tenth of them: upstream's defaults.
-const CANDIDATES_MIN: usize = 100;
-
 /// Evicts pods of lower priority where no node will do.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DefaultPreemption;
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultPreemption {
+    /// For pods whose filters look beyond one node, so that every try costs: so much of the nodes are candidates, in percent,
+    pub candidates_percentage: usize,
+    /// but at least so many.
+    pub candidates_min: usize,
+}
+
+impl Default for DefaultPreemption {
+    /// Upstream's.
+    fn default() -> Self {
+        DefaultPreemption { candidates_percentage: 10, candidates_min: 100 }
+    }
+}
 
 /// What is lost on a node, in the order in which upstream weighs it: the least comes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,33 +135,39 @@ impl Plugin for DefaultPreemption {
         if memory.budgets != budgets || !trial.is_local() {
             *memory = Memory { budgets, ..Memory::default() };
         }
-        look(pod, &mut memory, trial);
+        self.look(pod, &mut memory, trial);
         let result = choose(&memory, diagnosis, trial.nodes());
         *trial.memory() = Some(memory as State);
         result
     }
 }
 
+impl DefaultPreemption {
+    /// Tries the nodes that changed.
+    fn look(&self, pod: &PodInfo, memory: &mut Memory, trial: &mut dyn Trial) {
+        let (all, rows) = trial.resolvable_since(memory.generation);
+        if all {
+            *memory = Memory { budgets: memory.budgets, ..Memory::default() };
+        }
+        let most = if trial.is_local() {
+            usize::MAX
+        } else {
+            self.candidates_min.max(rows.len() * self.candidates_percentage / 100)
+        };
+        for (node, resolvable) in rows {
+            if memory.order.len() >= most {
+                break;
+            }
+            let finding = resolvable.then(|| try_node(pod, node, trial));
+            memory.set(node, finding);
+        }
+        memory.generation = trial.nodes().generation();
+    }
+}
+
 /// Whether pods of lower priority are still leaving the node that room was made on.
 fn waits_for_victims(pod: &PodInfo, nodes: &NodeTable, node: NodeIndex) -> bool {
     nodes.pods_on(node).iter().any(|p| p.priority() < pod.priority() && p.is_being_preempted())
-}
-
-/// Tries the nodes that changed.
-fn look(pod: &PodInfo, memory: &mut Memory, trial: &mut dyn Trial) {
-    let (all, rows) = trial.resolvable_since(memory.generation);
-    if all {
-        *memory = Memory { budgets: memory.budgets, ..Memory::default() };
-    }
-    let most = if trial.is_local() { usize::MAX } else { CANDIDATES_MIN.max(rows.len() / 10) };
-    for (node, resolvable) in rows {
-        if memory.order.len() >= most {
-            break;
-        }
-        let finding = resolvable.then(|| try_node(pod, node, trial));
-        memory.set(node, finding);
-    }
-    memory.generation = trial.nodes().generation();
 }
 
 fn choose(memory: &Memory, diagnosis: &mut Diagnosis, nodes: &NodeTable) -> PostFilter {

@@ -313,7 +313,7 @@ impl Plugin for InterPodAffinity {
         }
     }
 
-    fn filters_locally(&self, state: Option<&State>) -> bool {
+    fn accepts_all(&self, state: Option<&State>) -> bool {
         let affinity = state.and_then(|s| s.downcast_ref::<Affinity>());
         affinity.is_none_or(|a| a.tallies.iter().all(|t| t.used == Use::Liked))
     }

@@ -11,10 +11,15 @@ mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+mod node_volume_limits;
 mod pod_topology_spread;
 mod priority_sort;
 mod scheduling_gates;
 mod taint_toleration;
+mod volume_binding;
+mod volume_match;
+mod volume_restrictions;
+mod volume_zone;
 
 pub use allocation::WeightedResource;
 pub use balanced_allocation::BalancedAllocation;
@@ -27,10 +32,14 @@ pub use node_name::NodeName;
 pub use node_ports::NodePorts;
 pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy};
 pub use node_unschedulable::NodeUnschedulable;
+pub use node_volume_limits::NodeVolumeLimits;
 pub use pod_topology_spread::{DefaultConstraint, Defaulting, PodTopologySpread};
 pub use priority_sort::PrioritySort;
 pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
+pub use volume_binding::VolumeBinding;
+pub use volume_restrictions::VolumeRestrictions;
+pub use volume_zone::VolumeZone;
 
 use crate::Plugin;
 
@@ -45,9 +54,13 @@ pub fn defaults() -> Vec<(Box<dyn Plugin>, i64)> {
         (Box::new(NodeAffinity::default()), 2),
         (Box::new(NodePorts), 1),
         (Box::new(NodeResourcesFit::default()), 1),
+        (Box::new(VolumeRestrictions), 1),
+        (Box::new(NodeVolumeLimits), 1),
+        (Box::new(VolumeBinding::default()), 1),
+        (Box::new(VolumeZone), 1),
         (Box::new(PodTopologySpread::default()), 2),
         (Box::new(InterPodAffinity::default()), 2),
-        (Box::new(DefaultPreemption), 1),
+        (Box::new(DefaultPreemption::default()), 1),
         (Box::new(BalancedAllocation::default()), 1),
         (Box::new(ImageLocality), 1),
         (Box::new(DefaultBinder), 1),

@@ -351,7 +351,7 @@ impl Plugin for PodTopologySpread {
         }
     }
 
-    fn filters_locally(&self, state: Option<&State>) -> bool {
+    fn accepts_all(&self, state: Option<&State>) -> bool {
         state.and_then(|s| s.downcast_ref::<Spread>()).is_none_or(|s| s.hard.is_empty())
     }
 

@@ -1,0 +1,213 @@
+//! Scheduling: feeds the pure scheduler with what the informers see, and carries out what it decides.
+//!
+//! One task owns the scheduler, so it needs no locks; bindings run beside it, many at once, so that the store can commit them together.
+
+mod objects;
+mod report;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kubewright_core::{ApiError, ApiRequest, GroupVersionResource, Reason, Verb};
+use kubewright_reconcile::{Change, Context, Controller, Subscription};
+use kubewright_sched::{Decision, PodInfo, PodKey, Scheduler};
+use objects::{Fact, Objects};
+use smol_str::SmolStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How many bindings and reports are under way at once; decisions wait when there are more.
+const CALLS_MAX: usize = 512;
+/// How long one binding may take before the pod is tried again.
+const BIND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many changes are taken in before the next decisions, so that neither starves the other.
+const CHANGES_MAX: usize = 2048;
+/// The scheduler is told of time at least this often; it moves pods that waited too long.
+const TICK: Duration = Duration::from_secs(10);
+
+/// The scheduling controller over a scheduler, made anew at each start.
+pub fn scheduling(make: impl Fn() -> Scheduler + Send + Sync + 'static) -> Controller {
+    let make = Arc::new(make);
+    Controller::from_fn("scheduler", move |cx| {
+        let scheduler = make();
+        async move { Loop::new(cx, scheduler).run().await }
+    })
+}
+
+/// The end of a call.
+enum Done {
+    Bound(Arc<PodInfo>, SmolStr, Result<(), ApiError>),
+    /// PreBind's requests were answered.
+    Prepared(PodKey, Result<(), ApiError>),
+    /// Why a pod was not scheduled is written, and its victims, if any, are deleted or not.
+    Reported(PodKey, bool),
+}
+
+struct Loop {
+    cx: Context,
+    scheduler: Scheduler,
+    nodes: Subscription<Node>,
+    pods: Subscription<Pod>,
+    objects: Objects,
+    calls: JoinSet<Done>,
+}
+
+impl Loop {
+    fn new(cx: Context, scheduler: Scheduler) -> Self {
+        let nodes = cx.informers().of::<Node>().subscribe();
+        let pods = cx.informers().of::<Pod>().subscribe();
+        let objects = Objects::follow(&cx);
+        Loop { cx, scheduler, nodes, pods, objects, calls: JoinSet::new() }
+    }
+
+    async fn run(mut self) {
+        let cancel = self.cx.cancel().clone();
+        let informers = self.cx.informers().clone();
+        // Without all nodes every pod would look unschedulable at first.
+        let (nodes, pods) = (informers.of::<Node>(), informers.of::<Pod>());
+        let synced = async { tokio::join!(nodes.synced(), pods.synced(), self.objects.first()).2 };
+        let Some(facts) = cancel.run_until_cancelled(synced).await else { return };
+        facts.into_iter().for_each(|fact| self.fact(fact));
+        while !cancel.is_cancelled() {
+            self.take_in();
+            self.decide();
+            let wake = self.until_wake();
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(change) = self.nodes.next() => self.node(change),
+                Some(change) = self.pods.next() => self.pod(change),
+                fact = self.objects.next() => self.fact(fact),
+                Some(done) = self.calls.join_next() => self.done(done.ok()),
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+    }
+
+    /// Takes in what is there, nodes first.
+    fn take_in(&mut self) {
+        for _ in 0..CHANGES_MAX {
+            if let Some(change) = self.nodes.try_next() {
+                self.node(change);
+            } else if let Some(fact) = self.objects.try_next() {
+                self.fact(fact);
+            } else if let Some(change) = self.pods.try_next() {
+                self.pod(change);
+            } else if let Some(done) = self.calls.try_join_next() {
+                self.done(done.ok());
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn node(&mut self, change: Change<Node>) {
+        let now = self.cx.now();
+        match change {
+            Change::Applied { object, .. } => self.scheduler.apply_node(object, now),
+            Change::Deleted(node) => {
+                self.scheduler.remove_node(node.metadata.name.as_deref().unwrap_or(""), now);
+            }
+        }
+    }
+
+    fn pod(&mut self, change: Change<Pod>) {
+        let now = self.cx.now();
+        match change {
+            Change::Applied { object, .. } => self.scheduler.apply_pod(object, now),
+            Change::Deleted(pod) => self.scheduler.remove_pod(&PodKey::of(&pod), now),
+        }
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        let now = self.cx.now();
+        match fact {
+            Fact::Applied(object) => self.scheduler.apply_object(&object, now),
+            Fact::Deleted(object) => self.scheduler.remove_object(&object, now),
+            Fact::Seen => {}
+        }
+    }
+
+    fn done(&mut self, done: Option<Done>) {
+        match done {
+            Some(Done::Bound(pod, node, Ok(()))) => {
+                self.scheduler.bound(&pod.key);
+                report::scheduled(&self.cx, &pod, &node);
+            }
+            Some(Done::Bound(pod, _, Err(e))) => self.failed(&pod.key, &e),
+            Some(Done::Prepared(key, Ok(()))) => {
+                let decision = self.scheduler.prepared(&key, self.cx.now());
+                decision.into_iter().for_each(|d| self.carry_out(d));
+            }
+            Some(Done::Prepared(key, Err(e))) => self.failed(&key, &e),
+            Some(Done::Reported(key, false)) => self.scheduler.preemption_failed(&key),
+            Some(Done::Reported(_, true)) | None => {}
+        }
+    }
+
+    fn failed(&mut self, key: &PodKey, error: &ApiError) {
+        // Deleted, or bound by somebody else: the watch tells the rest.
+        if matches!(error.reason(), Reason::NotFound | Reason::Conflict) {
+            tracing::debug!(pod = %key, %error, "the binding came too late");
+        } else {
+            tracing::warn!(pod = %key, %error, "binding failed; it is tried again");
+        }
+        self.scheduler.failed(key, self.cx.now());
+    }
+
+    fn decide(&mut self) {
+        let now = self.cx.now();
+        self.scheduler.advance(now);
+        for decision in self.scheduler.take_prepared(now) {
+            self.carry_out(decision);
+        }
+        while self.calls.len() < CALLS_MAX {
+            match self.scheduler.schedule_one(now) {
+                None => return,
+                Some(decision) => self.carry_out(decision),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision) {
+        match decision {
+            Decision::Bind { pod, node, requests, .. } => {
+                let send = send(self.cx.clone(), requests);
+                self.calls.spawn(async move { Done::Bound(pod, node, send.await) });
+            }
+            Decision::Prepare { pod, requests, .. } => {
+                let send = send(self.cx.clone(), requests);
+                self.calls.spawn(async move { Done::Prepared(pod.key.clone(), send.await) });
+            }
+            Decision::Wait { .. } => {}
+            Decision::Unschedulable { pod, diagnosis, nominated } => {
+                let cx = self.cx.clone();
+                self.calls.spawn(async move {
+                    let evicted = report::unschedulable(&cx, &pod, &diagnosis, nominated).await;
+                    Done::Reported(pod.key.clone(), evicted)
+                });
+            }
+        }
+    }
+
+    fn until_wake(&self) -> Duration {
+        let due = self.scheduler.next_wake().map(|at| at.duration_since(self.cx.now()));
+        let due = due.map(|d| Duration::try_from(d).unwrap_or(Duration::ZERO));
+        due.unwrap_or(TICK).min(TICK).max(Duration::from_millis(1))
+    }
+}
+
+/// Sends requests one after the other, within a bounded time.
+async fn send(cx: Context, requests: Vec<ApiRequest>) -> Result<(), ApiError> {
+    let all = async {
+        for request in requests {
+            cx.client().send(request).await?;
+        }
+        Ok(())
+    };
+    let late = || ApiError::new(Reason::Timeout, "the binding took too long");
+    tokio::time::timeout(BIND_TIMEOUT, all).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn pod_request(verb: Verb, pod: &PodKey) -> ApiRequest {
+    let pods = GroupVersionResource::new("", "v1", "pods");
+    ApiRequest::resource(verb, pods, Some(&pod.namespace), Some(&pod.name))
+}
