@@ -17,6 +17,7 @@ pub mod declare;
 pub mod field;
 pub mod json;
 pub mod jsonpath;
+pub mod managed;
 pub mod meta;
 pub mod node_api;
 pub mod object;

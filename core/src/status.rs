@@ -140,6 +140,16 @@ impl ApiError {
         Self::conflict(group, resource, name, why)
     }
 
+    /// 409 of an apply that would change fields of other managers; a cause is a field path and what it conflicts with.
+    pub fn apply_conflict(message: impl Into<String>, causes: Vec<(String, String)>) -> Self {
+        let cause = |(field, message)| StatusCause {
+            reason: Some("FieldManagerConflict".to_owned()),
+            field: Some(field),
+            message: Some(message),
+        };
+        Self::new(Reason::Conflict, message).with_causes(causes.into_iter().map(cause).collect())
+    }
+
     /// 400.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Reason::BadRequest, message)

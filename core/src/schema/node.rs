@@ -118,6 +118,11 @@ impl Node {
         }
     }
 
+    /// Whether the schema names this field, unlike a key of a map.
+    pub fn names(&self, field: &str) -> bool {
+        self.as_struct().is_some_and(|s| s.fields.contains_key(field))
+    }
+
     /// The node of a list's items.
     pub fn items(&self) -> Option<&Node> {
         match &self.target().ty {
