@@ -202,7 +202,9 @@ impl RunningPlane {
             clock: parts.clock.clone(),
         };
         let mut manager = Manager::new(Context::with(
-            self.client.as_user(system_user("kube-controller-manager", &[MASTERS])),
+            self.client
+                .as_user(system_user("kube-controller-manager", &[MASTERS]))
+                .with_user_agent("kube-controller-manager"),
             self.informers.clone(),
             parts.clock.clone(),
             parts.entropy.clone(),
@@ -229,7 +231,10 @@ impl RunningPlane {
         let hub = NodeHub::new(&self.informers, parts.clock.clone());
         for part in parts.nodes.drain(..) {
             let setup = NodeSetup {
-                client: self.client.as_user(system_user(&format!("node:{}", part.name), &["system:nodes"])),
+                client: self
+                    .client
+                    .as_user(system_user(&format!("node:{}", part.name), &["system:nodes"]))
+                    .with_user_agent("kubelet"),
                 name: part.name.clone(),
                 hub: hub.clone(),
                 clock: parts.clock.clone(),

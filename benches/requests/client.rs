@@ -108,7 +108,7 @@ struct Target {
 impl Target {
     fn read(kubeconfig: &PathBuf) -> Self {
         let text = std::fs::read(kubeconfig).expect("a kubeconfig");
-        let config: Value = serde_json::from_slice(&text).expect("JSON");
+        let config: Value = serde_saphyr::from_slice(&text).expect("YAML");
         let pem = |part: &str, field: &str, inner: &str| {
             let data = config[part][0][inner][field].as_str().expect("data").to_owned();
             STANDARD.decode(data).expect("base64")

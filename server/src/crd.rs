@@ -139,7 +139,7 @@ async fn sweep(server: &Arc<Shared>) -> Result<bool, ApiError> {
             let change = |old: &Value| {
                 let mut object = old.clone();
                 meta::remove_finalizer(&mut object, CLEANUP);
-                Ok(update::Changed { object, warnings: Vec::new() })
+                Ok(update::Changed::by_update(object, Vec::new()))
             };
             match update::apply(&call, Some("cleanup"), &change, &mut Vec::new()).await {
                 Err(e) if !e.is_not_found() => return Err(e),

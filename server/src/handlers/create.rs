@@ -23,20 +23,21 @@ pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {
     let how = pipeline::strictness(&call)?;
     let (mut object, repeated) = pipeline::document(&call.body)?;
     let mut warnings = pipeline::object(&call.kind.descriptor, &mut object, &repeated, how)?;
+    pipeline::default(&call.kind.descriptor, &mut object);
+    pipeline::track(&call, None, None, &mut object);
     let created = new_object(&call, object, &mut warnings).await?;
     let mut response = present::object(&call, 201, created)?;
     response.warnings = warnings;
     Ok(response)
 }
 
-/// Creates an object that is decoded already.
+/// Creates an object that is decoded and has its defaults, and whose `managedFields` say who set what.
 pub(super) async fn new_object(
     call: &Call,
     mut object: Value,
     warnings: &mut Vec<String>,
 ) -> Result<Arc<ApiObject>, ApiError> {
     let kind = &call.kind.descriptor;
-    pipeline::default(kind, &mut object);
     let generated = meta::name(&object).is_empty();
     let name = meta::name(&object).to_owned();
     let request = pipeline::admission_request(call, Operation::Create, &name, None);

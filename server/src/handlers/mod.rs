@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use kubewright_core::{
     ApiError, ApiRequest, ApiResponse, Options, Representation, RequestBody, Target, UserInfo, Verb,
 };
+use smol_str::SmolStr;
 use std::sync::Arc;
 
 /// One request for a stored resource.
@@ -26,6 +27,7 @@ pub(crate) struct Call {
     pub(crate) subresource: Option<String>,
     pub(crate) options: Options,
     pub(crate) user: UserInfo,
+    pub(crate) user_agent: SmolStr,
     pub(crate) representation: Representation,
     pub(crate) include_object: Option<String>,
     pub(crate) body: RequestBody,
@@ -56,6 +58,7 @@ impl Call {
             subresource: subresource.filter(|s| !s.is_empty()),
             options: request.options,
             user: request.user,
+            user_agent: request.user_agent,
             representation: request.representation,
             include_object: request.include_object,
             body: request.body,
@@ -74,6 +77,7 @@ impl Call {
             subresource: None,
             options: Options { dry_run: self.options.dry_run, ..Options::default() },
             user: self.user.clone(),
+            user_agent: self.user_agent.clone(),
             representation: Representation::Object,
             include_object: None,
             body: RequestBody::Empty,

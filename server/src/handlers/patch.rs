@@ -1,10 +1,10 @@
 //! Patches of all types, applied to the present state and tried again where another write came between.
 
-use super::Call;
 use super::update::{self, Changed};
-use crate::pipeline;
+use super::{Call, create};
+use crate::{pipeline, present};
 use kubewright_core::resource::Origin;
-use kubewright_core::{ApiError, ApiResponse, ContentType, Reason, RequestBody, json, patch};
+use kubewright_core::{ApiError, ApiResponse, ContentType, Reason, RequestBody, json, meta, patch};
 use serde_json::Value;
 
 /// A patch, parsed once.
@@ -33,12 +33,7 @@ impl Patch {
             ContentType::JsonPatch | ContentType::MergePatch => {}
             ContentType::StrategicMergePatch if custom => return Err(patch::strategic_merge_unsupported()),
             ContentType::StrategicMergePatch => {}
-            ContentType::ApplyPatch => {
-                let message = "server-side apply is not implemented: apply on the client's side (kubectl apply \
-                     without --server-side), or send a JSON, merge or strategic merge patch";
-                return Err(ApiError::new(Reason::UnsupportedMediaType, message));
-            }
-            ContentType::Json | ContentType::Yaml => {
+            ContentType::ApplyPatch | ContentType::Json | ContentType::Yaml => {
                 let message = "the body of the request was in an unknown format - accepted media types include: \
                      application/json-patch+json, application/merge-patch+json, \
                      application/strategic-merge-patch+json";
@@ -74,6 +69,9 @@ impl Patch {
 
 /// `PATCH` of an object, or of its status.
 pub(crate) async fn patch(call: Call, subresource: Option<&str>) -> Result<ApiResponse, ApiError> {
+    if is_apply(&call.body) {
+        return apply(call, subresource).await;
+    }
     let how = pipeline::strictness(&call)?;
     let patch = Patch::of(&call)?;
     let kind = call.kind.descriptor.clone();
@@ -82,7 +80,53 @@ pub(crate) async fn patch(call: Call, subresource: Option<&str>) -> Result<ApiRe
         patch.apply(&kind.schema, &mut object)?;
         let warnings = pipeline::object(&kind, &mut object, patch.repeated(), how)?;
         update::check_named(&call, &object)?;
-        Ok(Changed { object, warnings })
+        Ok(Changed::by_update(object, warnings))
     };
     update::write(&call, subresource, &change).await
+}
+
+fn is_apply(body: &RequestBody) -> bool {
+    matches!(
+        body,
+        RequestBody::Bytes { content_type: ContentType::ApplyPatch, .. }
+            | RequestBody::Value { content_type: ContentType::ApplyPatch, .. }
+    )
+}
+
+/// Server-side apply: changes the object, or creates it where there is none.
+async fn apply(call: Call, subresource: Option<&str>) -> Result<ApiResponse, ApiError> {
+    if call.options.field_manager.as_deref().is_none_or(str::is_empty) {
+        return Err(ApiError::bad_request("fieldManager is required for apply patch"));
+    }
+    let (applied, mut warnings) = pipeline::applied(&call)?;
+    update::check_named(&call, &applied)?;
+    let change = |old: &Value| {
+        let object = pipeline::apply(&call, subresource, Some(old), &applied)?;
+        Ok(Changed::by_apply(object, Vec::new()))
+    };
+    let mut response = match update::write(&call, subresource, &change).await {
+        Err(e) if e.is_not_found() && subresource.is_none() => {
+            unborn(&call, &applied)?;
+            let mut object = pipeline::apply(&call, None, None, &applied)?;
+            pipeline::default(&call.kind.descriptor, &mut object);
+            let created = create::new_object(&call, object, &mut warnings).await?;
+            present::object(&call, 201, created)?
+        }
+        other => other?,
+    };
+    response.warnings.extend(warnings);
+    Ok(response)
+}
+
+/// What names a certain object, by uid or version, is not created.
+fn unborn(call: &Call, applied: &Value) -> Result<(), ApiError> {
+    let name = meta::name(applied);
+    let conflict = |why: &str| Err(ApiError::conflict(call.kind.group(), call.kind.plural(), name, why));
+    match (meta::uid(applied), meta::resource_version(applied)) {
+        ("", "") => Ok(()),
+        ("", _) => Err(call.not_found()),
+        (uid, _) => conflict(&format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        )),
+    }
 }

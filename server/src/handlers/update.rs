@@ -21,8 +21,22 @@ pub(crate) type Change<'a> = &'a (dyn Fn(&Value) -> Result<Changed, ApiError> + 
 
 /// A wanted object with what there is to say about its fields.
 pub(crate) struct Changed {
-    pub(crate) object: Value,
-    pub(crate) warnings: Vec<String>,
+    object: Value,
+    warnings: Vec<String>,
+    /// Whether its `managedFields` are those of an apply, so that the difference is not told again.
+    applied: bool,
+}
+
+impl Changed {
+    /// What a replacement or a patch wants.
+    pub(crate) fn by_update(object: Value, warnings: Vec<String>) -> Self {
+        Changed { object, warnings, applied: false }
+    }
+
+    /// What server-side apply made.
+    pub(crate) fn by_apply(object: Value, warnings: Vec<String>) -> Self {
+        Changed { object, warnings, applied: true }
+    }
 }
 
 /// `PUT` of an object.
@@ -31,10 +45,12 @@ pub(super) async fn replace(call: Call) -> Result<ApiResponse, ApiError> {
     let (mut object, repeated) = pipeline::document(&call.body)?;
     let warnings = pipeline::object(&call.kind.descriptor, &mut object, &repeated, how)?;
     check_named(&call, &object)?;
-    let change = |_: &Value| Ok(Changed { object: object.clone(), warnings: warnings.clone() });
+    let change = |_: &Value| Ok(Changed::by_update(object.clone(), warnings.clone()));
     match write(&call, None, &change).await {
         Err(e) if e.is_not_found() && creates_on_update(&call, &object) => {
             let mut warnings = warnings.clone();
+            pipeline::default(&call.kind.descriptor, &mut object);
+            pipeline::track(&call, None, None, &mut object);
             let created = create::new_object(&call, object, &mut warnings).await?;
             let mut response = present::object(&call, 201, created)?;
             response.warnings = warnings;
@@ -105,9 +121,9 @@ pub(crate) async fn apply(
         let said = warnings.len();
         let done = match found.old(call).and_then(|old| Ok((change(&old)?, old))) {
             Err(e) => Err(e),
-            Ok((changed, old)) => {
-                warnings.extend(changed.warnings);
-                try_write(call, subresource, &found, &old, changed.object, warnings).await
+            Ok((mut changed, old)) => {
+                warnings.append(&mut changed.warnings);
+                try_write(call, subresource, &found, &old, changed, warnings).await
             }
         };
         match done {
@@ -172,15 +188,19 @@ async fn try_write(
     subresource: Option<&str>,
     found: &Found,
     old: &Value,
-    mut object: Value,
+    changed: Changed,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Arc<ApiObject>>, ApiError> {
+    let Changed { mut object, applied, .. } = changed;
     let kind = &call.kind.descriptor;
     let cx = WriteContext { subresource, now: call.now };
     let resource = kind.resource();
     let update = UpdateContext { resource: &resource, generation: kind.generation };
     pipeline::default(kind, &mut object);
-    carry_status(kind, subresource, &mut object, old);
+    carry_status(kind, subresource, &mut object, old, applied);
+    if !applied {
+        pipeline::track(call, subresource, Some(old), &mut object);
+    }
     let request = pipeline::admission_request(call, Operation::Update, meta::name(old), Some(old));
     pipeline::admit(call, &request, Some(&mut object)).await?;
     kind.strategy.prepare_for_update(&mut object, old, cx);
@@ -215,7 +235,13 @@ async fn try_write(
 }
 
 /// Keeps the status out of main-resource writes, and everything but the status out of status writes.
-fn carry_status(kind: &KindDescriptor, subresource: Option<&str>, object: &mut Value, old: &Value) {
+fn carry_status(
+    kind: &KindDescriptor,
+    subresource: Option<&str>,
+    object: &mut Value,
+    old: &Value,
+    applied: bool,
+) {
     if subresource == Some("status") {
         let mut kept = old.clone();
         put(&mut kept, "status", object.get("status"));
@@ -224,7 +250,8 @@ fn carry_status(kind: &KindDescriptor, subresource: Option<&str>, object: &mut V
             Origin::BuiltIn => &["labels", "annotations", "finalizers"],
             Origin::Custom => &[],
         };
-        for field in ["resourceVersion", "uid"].iter().chain(settable) {
+        let managed: &[&str] = if applied { &["managedFields"] } else { &[] };
+        for field in ["resourceVersion", "uid"].iter().chain(settable).chain(managed) {
             put(&mut kept["metadata"], field, metadata.get(*field));
         }
         *object = kept;

@@ -2,7 +2,7 @@
 
 use crate::handlers::Call;
 use kubewright_core::resource::Origin;
-use kubewright_core::{ApiError, ContentType, KindDescriptor, Reason, RequestBody, json};
+use kubewright_core::{ApiError, ContentType, KindDescriptor, Reason, RequestBody, json, meta};
 use serde_json::{Value, json};
 
 /// The largest body that is read, in bytes, as upstream's.
@@ -112,6 +112,41 @@ pub(crate) fn object(
             Some(why) => Err(cannot_be_handled(kind, &why)),
         },
     }
+}
+
+/// The object of an apply, with warnings: as the others, but a field that the schema does not know is refused, whatever
+/// `fieldValidation` says, since nobody could own it.
+///
+/// # Errors
+/// 400 for no such object, 500 with the unknown field.
+pub(crate) fn applied(call: &Call) -> Result<(Value, Vec<String>), ApiError> {
+    let how = strictness(call)?;
+    let kind = &call.kind.descriptor;
+    let (mut applied, repeated) = match &call.body {
+        RequestBody::Empty => return Err(ApiError::bad_request("the body holds no object to apply")),
+        RequestBody::Value { value, .. } => (value.clone(), Vec::new()),
+        RequestBody::Bytes { bytes, .. } => {
+            check_size(bytes)?;
+            yaml(bytes)?
+        }
+    };
+    for field in ["apiVersion", "kind"] {
+        if applied.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
+            return Err(ApiError::bad_request(format!("Object '{field}' is missing in the applied object")));
+        }
+    }
+    let mut known = applied.clone();
+    let warnings = object(kind, &mut known, &repeated, how)?;
+    if known != applied
+        && let Some(field) = kind.schema.prune(&mut applied).first()
+    {
+        let (name, version) = (meta::name(&known), kind.api_version());
+        let object = format!("{}/{name}; {version}, Kind={}", call.namespace, kind.kind);
+        return Err(ApiError::internal(format!(
+            "failed to create typed patch object ({object}): .{field}: field not declared in schema"
+        )));
+    }
+    Ok((known, warnings))
 }
 
 fn cannot_be_handled(kind: &KindDescriptor, why: &str) -> ApiError {

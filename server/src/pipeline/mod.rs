@@ -2,8 +2,10 @@
 
 mod commit;
 mod decode;
+mod managed;
 mod rules;
 
 pub(crate) use commit::{Claim, Outcome, commit};
-pub(crate) use decode::{check_size, document, object, strictness};
+pub(crate) use decode::{applied, check_size, document, object, strictness};
+pub(crate) use managed::{apply, track};
 pub(crate) use rules::{admission_request, admit, admit_validate, default, validate_create, validate_update};

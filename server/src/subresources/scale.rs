@@ -72,5 +72,5 @@ fn changed(
         let value = scale["metadata"].get(field).cloned().unwrap_or_else(|| json!(""));
         update::put(&mut object["metadata"], field, Some(&value));
     }
-    Ok(Changed { object, warnings: Vec::new() })
+    Ok(Changed::by_update(object, Vec::new()))
 }

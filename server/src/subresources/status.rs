@@ -19,7 +19,7 @@ pub(super) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse,
             let (mut object, repeated) = pipeline::document(&call.body)?;
             let warnings = pipeline::object(&call.kind.descriptor, &mut object, &repeated, how)?;
             update::check_named(&call, &object)?;
-            let change = |_: &Value| Ok(Changed { object: object.clone(), warnings: warnings.clone() });
+            let change = |_: &Value| Ok(Changed::by_update(object.clone(), warnings.clone()));
             update::write(&call, Some(subresource), &change).await
         }
     }

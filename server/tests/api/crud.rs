@@ -118,7 +118,7 @@ async fn patches_of_every_type() {
         .await;
     check(ContentType::MergePatch, json!({"metadata": {"name": "q"}}), Err(400)).await;
     check(ContentType::MergePatch, json!({"metadata": {"resourceVersion": "1"}}), Err(409)).await;
-    check(ContentType::ApplyPatch, json!({}), Err(415)).await;
+    check(ContentType::ApplyPatch, json!({}), Err(400)).await;
     check(ContentType::Json, json!({}), Err(415)).await;
     let e = plane.patch("missing", ContentType::MergePatch, json!({})).await.unwrap_err();
     assert_eq!(e.code(), 404);

@@ -1,5 +1,6 @@
 //! Black-box tests of the API server: requests in, answers out, over a memory store.
 
+mod apply;
 mod cluster;
 mod common;
 mod crud;
