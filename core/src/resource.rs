@@ -174,6 +174,11 @@ pub trait Strategy: Send + Sync + 'static {
         let _ = (object, cx);
     }
 
+    /// After the server has given a new object its name, uid and creation time, before validation: what is made of those.
+    fn complete_create(&self, object: &mut Value, cx: WriteContext<'_>) {
+        let _ = (object, cx);
+    }
+
     /// Before an update: carries over what this write may not touch. The server itself keeps `status` out of main-resource
     /// writes, and everything but `status` (and metadata that a status write may set) out of status writes, for kinds with a status subresource.
     fn prepare_for_update(&self, object: &mut Value, old: &Value, cx: WriteContext<'_>) {

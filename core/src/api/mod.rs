@@ -6,6 +6,7 @@
 pub mod apiextensions;
 pub mod apps;
 pub mod autoscaling;
+pub mod batch;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -33,8 +34,12 @@ pub fn builtin(options: &BuiltinOptions) -> Vec<KindDescriptor> {
     const KINDS: &[fn(&BuiltinOptions) -> KindDescriptor] = &[
         apiextensions::custom_resource_definition::descriptor,
         apps::controller_revision::descriptor,
+        apps::daemon_set::descriptor,
         apps::deployment::descriptor,
         apps::replica_set::descriptor,
+        apps::stateful_set::descriptor,
+        batch::cron_job::descriptor,
+        batch::job::descriptor,
         coordination::lease::descriptor,
         core::config_map::descriptor,
         core::endpoints::descriptor,

@@ -42,7 +42,8 @@ pub(super) async fn new_object(
     let name = meta::name(&object).to_owned();
     let request = pipeline::admission_request(call, Operation::Create, &name, None);
     pipeline::admit(call, &request, Some(&mut object)).await?;
-    kind.strategy.prepare_for_create(&mut object, WriteContext { subresource: None, now: call.now });
+    let write = WriteContext { subresource: None, now: call.now };
+    kind.strategy.prepare_for_create(&mut object, write);
     if kind.origin == Origin::Custom && kind.status {
         drop_status(&mut object);
     }
@@ -59,6 +60,7 @@ pub(super) async fn new_object(
             generation: kind.generation,
         };
         meta::prepare_create(&mut object, &cx)?;
+        kind.strategy.complete_create(&mut object, write);
         let reserved = numbers(call, &mut object, None)?;
         pipeline::validate_create(kind, &object)?;
         pipeline::admit_validate(call, &request, Some(&object)).await?;

@@ -3,6 +3,7 @@
 use super::replica_set::{validate_replica_spec, validate_selector_stays};
 use crate::api::BuiltinOptions;
 use crate::api::core::pod::{default_template, validate_template};
+use crate::api::kit::checks::replicas_scale;
 use crate::api::kit::columns::{age_column, template_columns};
 use crate::api::kit::meta::{non_negative, validate_name};
 use crate::api::kit::names::NameRule;
@@ -11,7 +12,7 @@ use crate::api::kit::{
     object_mut, remove, sub, text,
 };
 use crate::api::policy::pod_disruption_budget::{percent, validate_int_or_percent};
-use crate::resource::{PrinterColumn, ScalePaths, Scope, Strategy, WriteContext};
+use crate::resource::{PrinterColumn, Scope, Strategy, WriteContext};
 use crate::{ErrorList, KindDescriptor};
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
@@ -23,11 +24,7 @@ pub fn descriptor(_: &BuiltinOptions) -> KindDescriptor {
         short_names: names(&["deploy"]),
         categories: names(&["all"]),
         status: true,
-        scale: Some(ScalePaths {
-            spec_replicas: ".spec.replicas".to_owned(),
-            status_replicas: ".status.replicas".to_owned(),
-            label_selector: Some(".spec.selector".to_owned()),
-        }),
+        scale: Some(replicas_scale()),
         generation: true,
         strategy: Arc::new(DeploymentRules),
         columns: columns(),

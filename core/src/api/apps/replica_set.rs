@@ -2,14 +2,15 @@
 
 use crate::api::BuiltinOptions;
 use crate::api::core::pod::{default_template, validate_template};
+use crate::api::kit::checks::{lasting, owner_selector, replicas_scale};
 use crate::api::kit::columns::{age_column, template_columns};
 use crate::api::kit::meta::{immutable, non_negative, validate_name};
 use crate::api::kit::names::NameRule;
 use crate::api::kit::{
-    ErrorSink, Path, at, carry, column, default_to, describe, field_at, get, int, name_column, names,
-    object_mut, remove, selectors, sub, text,
+    ErrorSink, Path, carry, column, default_to, describe, field_at, get, int, name_column, names, object_mut,
+    remove, sub,
 };
-use crate::resource::{PrinterColumn, ScalePaths, Scope, Strategy, WriteContext};
+use crate::resource::{PrinterColumn, Scope, Strategy, WriteContext};
 use crate::{ErrorList, KindDescriptor};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::Value;
@@ -21,11 +22,7 @@ pub fn descriptor(_: &BuiltinOptions) -> KindDescriptor {
         short_names: names(&["rs"]),
         categories: names(&["all"]),
         status: true,
-        scale: Some(ScalePaths {
-            spec_replicas: ".spec.replicas".to_owned(),
-            status_replicas: ".status.replicas".to_owned(),
-            label_selector: Some(".spec.selector".to_owned()),
-        }),
+        scale: Some(replicas_scale()),
         generation: true,
         strategy: Arc::new(ReplicaSetRules),
         columns: columns(),
@@ -105,47 +102,8 @@ impl Strategy for ReplicaSetRules {
 pub(super) fn validate_replica_spec(spec: &Value, noun: &str, path: &Path<'_>, errors: &mut ErrorList) {
     non_negative(spec, "replicas", path, errors);
     non_negative(spec, "minReadySeconds", path, errors);
-    let at_selector = path.child("selector");
-    match get(spec, "selector") {
-        None => errors.required(&at_selector, ""),
-        Some(selector) => {
-            selectors::validate(selector, &at_selector, errors);
-            if selectors::is_empty(selector) {
-                errors.invalid(
-                    &at_selector,
-                    selector.clone(),
-                    &format!("empty selector is invalid for {noun}"),
-                );
-            } else if let Some(template) = get(spec, "template") {
-                let labels = at(template, &["metadata", "labels"]);
-                if !selectors::matches(selector, labels) {
-                    let at_template = path.child("template");
-                    let metadata = at_template.child("metadata");
-                    errors.invalid(
-                        &metadata.child("labels"),
-                        labels.clone(),
-                        "`selector` does not match template `labels`",
-                    );
-                }
-            }
-        }
-    }
-    validate_lasting(at(spec, &["template", "spec"]), path, errors);
-}
-
-fn validate_lasting(pod_spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let template = path.child("template");
-    let spec_path = template.child("spec");
-    let policy = text(pod_spec, "restartPolicy");
-    if !policy.is_empty() && policy != "Always" {
-        errors.not_supported(&spec_path.child("restartPolicy"), policy, &["Always"]);
-    }
-    if get(pod_spec, "activeDeadlineSeconds").is_some() {
-        errors.forbidden(
-            &spec_path.child("activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
-    }
+    owner_selector(spec, noun, path, errors);
+    lasting(spec, "ReplicaSet", path, errors);
 }
 
 /// A selector never changes.

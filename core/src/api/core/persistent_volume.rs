@@ -1,6 +1,7 @@
 //! PersistentVolume: storage that outlives pods.
 
 use crate::api::BuiltinOptions;
+use crate::api::kit::checks::one_of;
 use crate::api::kit::columns::{access_modes, age_column, or};
 use crate::api::kit::meta::validate_name;
 use crate::api::kit::names::NameRule;
@@ -249,14 +250,6 @@ pub(crate) fn validate_access_modes(spec: &Value, path: &Path<'_>, errors: &mut 
     }
     if modes.len() > 1 && modes.iter().any(|m| m == "ReadWriteOncePod") {
         errors.forbidden(&at, "may not use ReadWriteOncePod with other access modes");
-    }
-}
-
-/// Validates that a text, where set, is one of those allowed.
-pub(crate) fn one_of(spec: &Value, field: &str, allowed: &[&str], path: &Path<'_>, errors: &mut ErrorList) {
-    let value = text(spec, field);
-    if !value.is_empty() && !allowed.contains(&value) {
-        errors.not_supported(&path.child(field), value, allowed);
     }
 }
 

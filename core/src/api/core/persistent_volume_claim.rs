@@ -1,7 +1,8 @@
 //! PersistentVolumeClaim: a wish for a PersistentVolume.
 
-use super::persistent_volume::{VOLUME_MODES, attributes_class, class, one_of, phase, validate_access_modes};
+use super::persistent_volume::{VOLUME_MODES, attributes_class, class, phase, validate_access_modes};
 use crate::api::BuiltinOptions;
+use crate::api::kit::checks::one_of;
 use crate::api::kit::columns::{access_modes, age_column, or};
 use crate::api::kit::meta::validate_name;
 use crate::api::kit::names::NameRule;

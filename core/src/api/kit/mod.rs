@@ -1,6 +1,7 @@
 //! What the kinds share: paths that cost nothing until an error occurs, look-ups in JSON, name rules, columns, descriptors.
 
 pub(crate) mod access;
+pub(crate) mod checks;
 pub(crate) mod columns;
 pub(crate) mod describe;
 pub(crate) mod duration;

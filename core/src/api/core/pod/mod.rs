@@ -21,7 +21,10 @@ mod warnings;
 pub use binding::{bind, validate_binding};
 pub use qos::qos_class;
 
-pub(crate) use template::{default_template, template_warnings, validate_template};
+pub(crate) use template::{
+    default_template, template_warnings, validate_template, validate_template_at, validate_template_metadata,
+    warnings_at,
+};
 
 use crate::api::BuiltinOptions;
 use crate::api::kit::meta::validate_name;
