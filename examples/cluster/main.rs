@@ -3,6 +3,8 @@
 //! `cargo run --release --example cluster` needs nothing but Linux and a Rust toolchain, and no root. `--help` tells the rest.
 
 mod addresses;
+#[cfg(feature = "cri")]
+mod cri;
 mod demo;
 mod manifests;
 mod options;

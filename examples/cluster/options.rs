@@ -28,9 +28,9 @@ pub(crate) struct Options {
     /// Where HTTPS listens; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     pub(crate) listen: SocketAddr,
-    /// How many nodes
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) nodes: u16,
+    /// How many nodes [default: 3, or 1 with cri=SOCKET]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    nodes: Option<u16>,
     /// What runs containers: embedded (real processes), fake (simulated) or cri=SOCKET
     #[arg(long, default_value = "embedded", value_parser = RuntimeChoice::parse)]
     pub(crate) runtime: RuntimeChoice,
@@ -46,6 +46,13 @@ pub(crate) struct Options {
     /// How many seconds to wait until all is ready
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(crate) timeout: u64,
+}
+
+impl Options {
+    /// How many nodes; a runtime behind a socket is one.
+    pub(crate) fn nodes(&self) -> u16 {
+        self.nodes.unwrap_or(if matches!(self.runtime, RuntimeChoice::Cri(_)) { 1 } else { 3 })
+    }
 }
 
 /// A folder under the user's state directory.
@@ -102,6 +109,6 @@ impl RuntimeChoice {
 
     /// Whether the demo's program can run on it.
     pub(crate) fn runs_programs(&self) -> bool {
-        *self == RuntimeChoice::Embedded
+        *self != RuntimeChoice::Fake
     }
 }

@@ -62,8 +62,8 @@ pub(crate) async fn start(options: &Options, steps: &Steps) -> Result<Cluster, S
         .with(parts::keys(options.data.join("keys")))
         .with(Https::on(options.listen));
     let mut runtimes = Vec::new();
-    for number in 0..options.nodes {
-        steps.say(&format!("preparing node {} of {}", number + 1, options.nodes));
+    for number in 0..options.nodes() {
+        steps.say(&format!("preparing node {} of {}", number + 1, options.nodes()));
         builder = add_node(builder, options, &addresses, number, &mut runtimes).await?;
     }
     if options.runtime != RuntimeChoice::Fake {
@@ -146,7 +146,7 @@ async fn add_node(
             let config = EmbeddedConfig { pod_network: network, ..EmbeddedConfig::new(root.join("runtime")) };
             let runtime = EmbeddedRuntime::open(config, Arc::new(SystemClock)).await;
             let runtime = runtime.map_err(|e| format!("runtime of {name}: {e}"))?;
-            demo_image(&runtime).await.map_err(|e| format!("image of the demo: {e}"))?;
+            build_demo_image(&runtime).await.map_err(|e| format!("image of the demo: {e}"))?;
             runtimes.push(runtime.clone());
             Ok(builder.with(nodes::node(&name, move |setup: NodeSetup| {
                 let shared = Arc::new(runtime);
@@ -162,22 +162,29 @@ async fn add_node(
             })))
         }
         RuntimeChoice::Cri(socket) => {
-            if options.nodes != 1 {
+            if options.nodes() != 1 {
                 return Err("--runtime cri=SOCKET is one runtime, so it takes --nodes 1".to_owned());
             }
             folder(&root)?;
-            cri_node(builder, &name, root, socket).await
+            cri_node(builder, options, &name, root, socket).await
         }
     }
 }
 
 #[cfg(feature = "cri")]
-async fn cri_node(builder: Builder, name: &str, root: PathBuf, socket: &str) -> Result<Builder, String> {
-    use kubewright::runtime::ContainerRuntime;
-    use kubewright::runtime::CriClient;
-    let socket = if socket.contains("://") { socket.to_owned() } else { format!("unix://{socket}") };
-    let runtime = CriClient::connect(&socket).await.map_err(|e| format!("{socket}: {e}"))?;
-    runtime.version().await.map_err(|e| format!("{socket}: {e}"))?;
+async fn cri_node(
+    builder: Builder,
+    options: &Options,
+    name: &str,
+    root: PathBuf,
+    socket: &str,
+) -> Result<Builder, String> {
+    let runtime = crate::cri::connect(socket).await?;
+    if options.manifest.is_empty() {
+        let image = demo_image().map_err(|e| format!("image of the demo: {e}"))?;
+        let brought = crate::cri::bring(&runtime, image, socket, &root).await;
+        brought.map_err(|e| format!("image of the demo: {e}"))?;
+    }
     Ok(builder.with(nodes::node(name, move |setup: NodeSetup| {
         let shared = Arc::new(runtime);
         Ok(real(setup.agent(), &root).runtime(shared.clone()).images(shared).build()?)
@@ -185,7 +192,7 @@ async fn cri_node(builder: Builder, name: &str, root: PathBuf, socket: &str) -> 
 }
 
 #[cfg(not(feature = "cri"))]
-async fn cri_node(_: Builder, _: &str, _: PathBuf, _: &str) -> Result<Builder, String> {
+async fn cri_node(_: Builder, _: &Options, _: &str, _: PathBuf, _: &str) -> Result<Builder, String> {
     Err("the CRI client is not built in: build with --features cri".to_owned())
 }
 
@@ -194,9 +201,12 @@ fn real(agent: NodeAgentBuilder, root: &Path) -> NodeAgentBuilder {
 }
 
 /// This program as an image, so that the demo needs no registry.
-async fn demo_image(runtime: &EmbeddedRuntime) -> Result<(), kubewright::runtime::Error> {
+fn demo_image() -> Result<ImageBuilder, kubewright::runtime::Error> {
     let own = std::env::current_exe()
         .map_err(|e| kubewright::runtime::Error::new(kubewright::runtime::Reason::Failed, e.to_string()))?;
-    let image = ImageBuilder::new().program("/cluster", own)?.entrypoint(["/cluster"]);
-    runtime.images().build(image, demo::IMAGE).await.map(drop)
+    Ok(ImageBuilder::new().program("/cluster", own)?.entrypoint(["/cluster"]))
+}
+
+async fn build_demo_image(runtime: &EmbeddedRuntime) -> Result<(), kubewright::runtime::Error> {
+    runtime.images().build(demo_image()?, demo::IMAGE).await.map(drop)
 }

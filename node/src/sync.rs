@@ -147,8 +147,10 @@ async fn sync(a: &Arc<Inner>, w: &Arc<PodWorker>) -> Result<Next, kubewright_run
             return Ok(fail(a, w, &refusal.reason, refusal.message));
         }
         w.with(|s| s.admitted = true);
-        // Told at once only if the rest takes a while.
-        a.report(w, true);
+        if !started {
+            // Told at once only if the rest takes a while. What was told of a pod before an agent's restart holds until the runtime was asked.
+            a.report(w, true);
+        }
     }
     match deadline(&pod, a.clock.now()) {
         Some(at) if at <= a.clock.now() => {

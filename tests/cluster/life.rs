@@ -1,10 +1,9 @@
 //! A cluster's life: killed and started again, stopped by signals; nothing lost, and nothing left behind.
 
 use crate::common::{Folder, Launch, left_of, processes_of};
-use crate::{client, config_maps, create_map, ready_pods, until};
-use k8s_openapi::api::apps::v1::Deployment;
+use crate::{client, config_maps, create_map, delete_demo, ready_pods, until};
 use k8s_openapi::api::core::v1::Pod;
-use kubewright::client::{Api, Client};
+use kubewright::client::Client;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -83,13 +82,7 @@ async fn a_killed_cluster_goes_on_where_it_was() {
     assert_eq!(pods_after, pods, "pods and containers went on");
     assert_eq!(supervisors(folder.path()), processes, "none was started anew");
 
-    let deployments = Api::<Deployment>::namespaced(after.clone(), "default");
-    deployments.delete("web", &Default::default()).await.expect("deleted");
-    until("the end of the pods", async || match supervisors(folder.path()).len() {
-        0 => Ok(()),
-        n => Err(format!("{n} processes are left")),
-    })
-    .await;
+    delete_demo(&after).await;
     assert_eq!(cluster.end(Signal::SIGTERM), Some(0));
     assert_eq!(left_of(folder.path()), Vec::<String>::new());
 }

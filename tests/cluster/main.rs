@@ -4,12 +4,14 @@
 mod common;
 
 mod bad;
+mod cri;
 mod disk;
 mod etcd;
 mod life;
 mod once;
 mod user;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kubewright::client::{Api, Client, Config, HttpsTransport};
 use kubewright::core::ApiError;
@@ -51,6 +53,19 @@ async fn until<T>(what: &str, ask: impl AsyncFn() -> Result<T, String>) -> T {
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Ends the demo's pods, which would outlive their cluster.
+async fn delete_demo(client: &Client) {
+    let deployments = Api::<Deployment>::namespaced(client.clone(), "default");
+    deployments.delete("web", &Default::default()).await.expect("deleted");
+    let pods = Api::<Pod>::namespaced(client.clone(), "default");
+    until("the end of the pods", async || match pods.list(Default::default()).await {
+        Ok(list) if list.items.is_empty() => Ok(()),
+        Ok(list) => Err(format!("{} are left", list.items.len())),
+        Err(e) => Err(e.to_string()),
+    })
+    .await;
 }
 
 /// The pods of the default namespace, once so many are there and ready.

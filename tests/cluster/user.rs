@@ -1,9 +1,7 @@
 //! The demo as an ordinary user, from a home of its own.
 
 use crate::common::{Folder, Launch, left_of};
-use crate::{client, ready_pods, until};
-use k8s_openapi::api::apps::v1::Deployment;
-use kubewright::client::Api;
+use crate::{client, delete_demo, ready_pods};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -44,13 +42,7 @@ async fn the_demo_runs_as_an_ordinary_user() {
     assert_eq!(log.matches("says: Hello from web-").count(), 3, "three pods answer:\n{log}");
     let client = client(&kubeconfig);
     ready_pods(&client, 3).await;
-    let deployments = Api::<Deployment>::namespaced(client, "default");
-    deployments.delete("web", &Default::default()).await.expect("deleted");
-    until("the end of the pods", async || {
-        let left = crate::common::processes_of(&home).len();
-        if left == 0 { Ok(()) } else { Err(format!("{left} processes are left")) }
-    })
-    .await;
+    delete_demo(&client).await;
     assert_eq!(cluster.end(Signal::SIGINT), Some(0));
     assert_eq!(left_of(folder.path()), Vec::<String>::new());
 

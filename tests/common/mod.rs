@@ -229,19 +229,21 @@ pub(crate) fn left_of(folder: &Path) -> Vec<String> {
     processes.chain(lines("/proc/self/mounts", "mount")).chain(lines("/proc/net/unix", "socket")).collect()
 }
 
+fn all_processes() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn command_line(pid: i32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
+
 /// The processes whose command lines name the folder.
 pub(crate) fn processes_of(folder: &Path) -> BTreeSet<(i32, String)> {
     let words = folder.display().to_string();
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(&words) {
-            found.insert((pid, line));
-        }
-    }
-    found
+    let all = all_processes().into_iter().map(|pid| (pid, command_line(pid)));
+    all.filter(|(_, line)| line.contains(&words)).collect()
 }
 
 /// A folder of one test. What a cluster leaves running there is ended with it, also where the test fails.
@@ -266,9 +268,16 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // The supervisors end their containers' processes with themselves.
-        for (pid, _) in processes_of(self.path()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        // The embedded runtime's supervisors end their containers with themselves; others only have their root below the folder.
+        let words = self.path().display().to_string();
+        let mounts = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        let own = mounts(std::process::id().try_into().unwrap_or(0));
+        for pid in all_processes() {
+            let named = command_line(pid).contains(&words);
+            let inside = mounts(pid);
+            if named || (inside != own && inside.contains(&words)) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
         }
     }
 }
