@@ -1,9 +1,10 @@
 //! Bundles: functions that add several parts at once.
 
 use crate::parts::{self, Part};
-use crate::plane::{Builder, PlaneContext};
+use crate::plane::Builder;
+#[cfg(feature = "controllers")]
+use crate::plane::PlaneContext;
 use kubewright_core::api::{self, BuiltinOptions};
-use kubewright_sched::Profile;
 
 /// Every built-in kind.
 pub fn kinds() -> impl Part {
@@ -17,6 +18,7 @@ pub fn kinds() -> impl Part {
 }
 
 /// The built-in controllers, without the scheduler.
+#[cfg(feature = "controllers")]
 pub fn controllers() -> impl Part {
     |builder: &mut Builder| {
         for controller in kubewright_controllers::all() {
@@ -30,14 +32,13 @@ pub fn controllers() -> impl Part {
 }
 
 /// The default scheduler.
+#[cfg(feature = "controllers")]
 pub fn scheduler() -> impl Part {
-    parts::scheduler(|| {
-        let profile = Profile::defaults("default-scheduler").build();
-        vec![profile.expect("the default profile is complete")]
-    })
+    parts::scheduler(|| vec![kubewright_sched::Profile::defaults("default-scheduler")])
 }
 
 /// All of Kubernetes that there is: kinds, controllers and the scheduler.
+#[cfg(feature = "controllers")]
 pub fn kubernetes() -> impl Part {
     (kinds(), controllers(), scheduler())
 }

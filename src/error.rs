@@ -8,12 +8,14 @@ use std::fmt;
 pub enum BuildError {
     /// No store was given.
     NoStore,
-    /// More than one of a part that there can be one of: the store, the HTTPS server, the access rules.
+    /// More than one of a part that there can be one of: the store, the HTTPS server, the authorizer, the clock, ...
     Twice(&'static str),
     /// Two kinds have this resource, `group/version plural`.
     DuplicateKind(String),
     /// Two controllers have this name.
     DuplicateController(String),
+    /// Two admission plugins have this name.
+    DuplicateAdmission(String),
     /// Two nodes have this name.
     DuplicateNode(String),
     /// A part needs another that is missing.
@@ -21,7 +23,7 @@ pub enum BuildError {
         /// The part.
         part: String,
         /// What it needs.
-        needs: &'static str,
+        needs: String,
     },
     /// A value makes no sense.
     Invalid(String),
@@ -34,6 +36,7 @@ impl fmt::Display for BuildError {
             BuildError::Twice(what) => write!(f, "{what} is given twice"),
             BuildError::DuplicateKind(resource) => write!(f, "two kinds are served as {resource}"),
             BuildError::DuplicateController(name) => write!(f, "two controllers are called {name}"),
+            BuildError::DuplicateAdmission(name) => write!(f, "two admission plugins are called {name}"),
             BuildError::DuplicateNode(name) => write!(f, "two nodes are called {name}"),
             BuildError::Missing { part, needs } => write!(f, "{part} needs {needs}, which is not there"),
             BuildError::Invalid(why) => f.write_str(why),

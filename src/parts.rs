@@ -2,14 +2,19 @@
 //!
 //! Any `FnOnce(&mut Builder)` is a part, and so are tuples and vectors of parts; a bundle is nothing but a function.
 
-use crate::plane::{Builder, LateController};
-use crate::{BuildError, Https, PlaneContext};
-use kubewright_controllers::scheduling;
-use kubewright_core::{
-    ApiError, ApiRequest, ApiResponse, Described, Entropy, GroupVersionResource, KindDescriptor, SharedClock,
-};
-use kubewright_reconcile::Controller;
-use kubewright_sched::{Plugin, Profile, ProfileBuilder, QueueOptions, Scheduler};
+#[cfg(feature = "reconcile")]
+mod controllers;
+#[cfg(feature = "controllers")]
+mod scheduler;
+
+#[cfg(feature = "reconcile")]
+pub use controllers::controller;
+#[cfg(feature = "controllers")]
+pub use scheduler::{scheduler, scheduler_with};
+
+use crate::plane::Builder;
+use crate::{BuildError, Https};
+use kubewright_core::{ApiError, ApiRequest, ApiResponse, Described, Entropy, KindDescriptor, SharedClock};
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
 use kubewright_server::auth::Authorizer;
@@ -38,18 +43,10 @@ impl<F: FnOnce(&mut Builder)> Part for F {
     }
 }
 
-impl Part for Controller {
-    fn add(self, builder: &mut Builder) {
-        let name = self.name();
-        builder.controllers.push(LateController { name, make: Box::new(move |_| Some(self)) });
-    }
-}
-
 impl Part for Https {
     fn add(self, builder: &mut Builder) {
-        if builder.https.replace(self).is_some() {
-            builder.errors.push(BuildError::Twice("the HTTPS server"));
-        }
+        builder.https = Some(self);
+        builder.once("the HTTPS server");
     }
 }
 
@@ -79,9 +76,8 @@ pub fn store(store: impl Store) -> impl Part {
 /// Where the plane keeps its objects, shared with others.
 pub fn shared_store(store: Arc<dyn Store>) -> impl Part {
     |builder: &mut Builder| {
-        if builder.store.replace(store).is_some() {
-            builder.errors.push(BuildError::Twice("the store"));
-        }
+        builder.store = Some(store);
+        builder.once("the store");
     }
 }
 
@@ -93,46 +89,11 @@ pub fn kind<K: Described>() -> impl Part {
 /// Serves a kind by its descriptor.
 pub fn descriptor(kind: KindDescriptor) -> impl Part {
     |builder: &mut Builder| {
-        let GroupVersionResource { group, version, resource } = kind.resource();
+        let resource = crate::checks::told(&kind.resource());
         if builder.registry.insert(kind).is_err() {
-            builder.errors.push(BuildError::DuplicateKind(format!("{group}/{version} {resource}")));
+            builder.errors.push(BuildError::DuplicateKind(resource));
         }
     }
-}
-
-/// A controller that is made when the plane starts, out of what is known then. `None` leaves it out.
-pub fn controller(
-    name: &'static str,
-    make: impl FnOnce(&PlaneContext) -> Option<Controller> + Send + 'static,
-) -> impl Part {
-    move |builder: &mut Builder| builder.controllers.push(LateController { name, make: Box::new(make) })
-}
-
-/// The scheduler, with profiles made anew at each start of its controller.
-pub fn scheduler(profiles: impl Fn() -> Vec<Profile> + Send + Sync + 'static) -> impl Part {
-    controller("scheduler", move |cx| {
-        let entropy = cx.entropy.clone();
-        if let Err(e) = Scheduler::new(profiles(), QueueOptions::default(), 0) {
-            tracing::error!(error = %e, "the scheduler's profiles are wrong; it does not start");
-            return None;
-        }
-        Some(scheduling(move || {
-            Scheduler::new(profiles(), QueueOptions::default(), entropy.next_u64())
-                .expect("the same profiles were right a moment ago")
-        }))
-    })
-}
-
-/// The default scheduler with one more plugin, made anew at each start of its controller.
-pub fn scheduler_with<P: Plugin>(plugin: impl Fn() -> P + Send + Sync + 'static) -> impl Part {
-    scheduler(move || match profile(Profile::defaults("default-scheduler").plugin(plugin())) {
-        Some(profile) => vec![profile],
-        None => Vec::new(),
-    })
-}
-
-fn profile(builder: ProfileBuilder) -> Option<Profile> {
-    builder.build().inspect_err(|errors| tracing::error!(?errors, "the profile is wrong")).ok()
 }
 
 /// An admission plugin, after the built-in ones.
@@ -159,30 +120,41 @@ where
 /// Who may do what, instead of RBAC.
 pub fn authorizer(authorizer: impl Authorizer) -> impl Part {
     move |builder: &mut Builder| {
-        if builder.authorizer.replace(Arc::new(authorizer)).is_some() {
-            builder.errors.push(BuildError::Twice("the authorizer"));
-        }
+        builder.authorizer = Some(Arc::new(authorizer));
+        builder.once("the authorizer");
     }
 }
 
 /// Where the time comes from.
 pub fn clock(clock: SharedClock) -> impl Part {
-    move |builder: &mut Builder| builder.clock = clock
+    move |builder: &mut Builder| {
+        builder.clock = clock;
+        builder.once("the clock");
+    }
 }
 
 /// Where names, uids and tie-breaks come from: equal seeds give equal planes.
 pub fn seed(seed: u64) -> impl Part {
-    move |builder: &mut Builder| builder.entropy = Arc::new(Entropy::from_seed(seed))
+    move |builder: &mut Builder| {
+        builder.entropy = Arc::new(Entropy::from_seed(seed));
+        builder.once("the seed");
+    }
 }
 
 /// The folder in which the authority and the keys of the plane are kept (mode 0700); without one they are made anew at each start.
 pub fn keys(folder: impl Into<PathBuf>) -> impl Part {
     let folder = folder.into();
-    move |builder: &mut Builder| builder.keys = Some(folder)
+    move |builder: &mut Builder| {
+        builder.keys = Some(folder);
+        builder.once("the folder of keys");
+    }
 }
 
 /// The range of cluster IPs.
 pub fn service_cidr(cidr: &str) -> impl Part {
     let cidr = cidr.to_owned();
-    move |builder: &mut Builder| builder.service_cidr = Some(cidr)
+    move |builder: &mut Builder| {
+        builder.service_cidr = Some(cidr);
+        builder.once("the range of cluster IPs");
+    }
 }

@@ -1,12 +1,13 @@
 //! The composition: what was added, the checks, and the start.
 
 use crate::Https;
+use crate::checks;
 use crate::error::{BuildError, BuildErrors, StartError};
+#[cfg(feature = "node")]
 use crate::nodes::NodePart;
 use crate::parts::{ApiService, Part};
 use crate::running::{RunningPlane, start};
 use kubewright_core::{Entropy, Registry, SharedClock, SystemClock};
-use kubewright_reconcile::Controller;
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
 use kubewright_server::auth::Authorizer;
@@ -27,12 +28,16 @@ pub struct PlaneContext {
     pub clock: SharedClock,
 }
 
-type MakeController = Box<dyn FnOnce(&PlaneContext) -> Option<Controller> + Send>;
+#[cfg(feature = "reconcile")]
+type MakeController = Box<dyn FnOnce(&PlaneContext) -> Option<kubewright_reconcile::Controller> + Send>;
 type MakeLayer = Box<dyn FnOnce(ApiService) -> ApiService + Send>;
 
 /// A controller that is made at the start.
+#[cfg(feature = "reconcile")]
 pub(crate) struct LateController {
     pub(crate) name: &'static str,
+    /// The kinds that it follows, as far as they are known before.
+    pub(crate) kinds: Vec<kubewright_core::GroupVersionResource>,
     pub(crate) make: MakeController,
 }
 
@@ -40,10 +45,12 @@ pub(crate) struct LateController {
 pub struct Builder {
     pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) registry: Registry,
+    #[cfg(feature = "reconcile")]
     pub(crate) controllers: Vec<LateController>,
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     pub(crate) virtuals: Vec<Arc<dyn VirtualResource>>,
     pub(crate) layers: Vec<MakeLayer>,
+    #[cfg(feature = "node")]
     pub(crate) nodes: Vec<NodePart>,
     pub(crate) https: Option<Https>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
@@ -51,18 +58,17 @@ pub struct Builder {
     pub(crate) entropy: Arc<Entropy>,
     pub(crate) keys: Option<PathBuf>,
     pub(crate) service_cidr: Option<String>,
+    #[cfg(feature = "node")]
     pub(crate) service_proxy: bool,
+    /// What there may be one of, as far as it was given.
+    given: BTreeSet<&'static str>,
     pub(crate) errors: Vec<BuildError>,
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let controllers: Vec<_> = self.controllers.iter().map(|c| c.name).collect();
-        f.debug_struct("Builder")
-            .field("kinds", &self.registry.iter().count())
-            .field("controllers", &controllers)
-            .field("nodes", &self.nodes.len())
-            .finish_non_exhaustive()
+        let kinds = self.registry.iter().count();
+        f.debug_struct("Builder").field("kinds", &kinds).field("errors", &self.errors).finish_non_exhaustive()
     }
 }
 
@@ -74,29 +80,20 @@ impl Builder {
         self
     }
 
+    /// Notes a part that there may be one of; a second one is a mistake.
+    pub(crate) fn once(&mut self, what: &'static str) {
+        if !self.given.insert(what) {
+            self.errors.push(BuildError::Twice(what));
+        }
+    }
+
     /// Checks the composition. Nothing runs yet, and nothing is read or written.
     ///
     /// # Errors
     /// Every mistake at once.
     pub fn build(mut self) -> Result<ControlPlane, BuildErrors> {
         let mut errors = std::mem::take(&mut self.errors);
-        if self.store.is_none() {
-            errors.push(BuildError::NoStore);
-        }
-        let mut names = BTreeSet::new();
-        let twice = self.controllers.iter().map(|c| c.name).filter(|name| !names.insert(*name));
-        errors.extend(twice.map(|name| BuildError::DuplicateController(name.to_owned())));
-        let mut names = BTreeSet::new();
-        let twice = self.nodes.iter().map(|n| n.name.as_str()).filter(|name| !names.insert(*name));
-        errors.extend(twice.map(|name| BuildError::DuplicateNode(name.to_owned())));
-        let nodes_kind = self.registry.by_kind("", "v1", "Node").is_some();
-        if !nodes_kind {
-            let needs = "the kind Node (see `bundles::kinds`)";
-            let missing = |part: String| BuildError::Missing { part, needs };
-            errors.extend(self.nodes.iter().map(|n| missing(format!("the node {}", n.name))));
-            let scheduler = self.controllers.iter().filter(|c| c.name == "scheduler");
-            errors.extend(scheduler.map(|_| missing("the scheduler".to_owned())));
-        }
+        errors.extend(checks::all(&self));
         if errors.is_empty() { Ok(ControlPlane { parts: self }) } else { Err(BuildErrors(errors)) }
     }
 }
@@ -113,10 +110,12 @@ impl ControlPlane {
         Builder {
             store: None,
             registry: Registry::new(),
+            #[cfg(feature = "reconcile")]
             controllers: Vec::new(),
             admission: Vec::new(),
             virtuals: Vec::new(),
             layers: Vec::new(),
+            #[cfg(feature = "node")]
             nodes: Vec::new(),
             https: None,
             authorizer: None,
@@ -124,7 +123,9 @@ impl ControlPlane {
             entropy: Arc::new(Entropy::from_system()),
             keys: None,
             service_cidr: None,
+            #[cfg(feature = "node")]
             service_proxy: false,
+            given: BTreeSet::new(),
             errors: Vec::new(),
         }
     }

@@ -1,73 +1,42 @@
 //! A running plane: the start in order, the handles, and the end in reverse.
 
+#[cfg(feature = "reconcile")]
+mod control;
+
 use crate::error::StartError;
-use crate::nodes::NodeSetup;
 use crate::parts::ApiService;
-use crate::plane::{Builder, PlaneContext};
-use crate::service_proxy;
-use kubewright_client::{Client, system_user};
-use kubewright_core::{ApiError, SharedClock, UserInfo};
-use kubewright_node::NodeHub;
-use kubewright_reconcile::{Context, Informers, Manager};
+use crate::plane::Builder;
+use crate::stage::Stage;
+use kubewright_core::{ApiError, SharedClock};
 use kubewright_server::auth::{Access, SigningKey, authenticated};
 use kubewright_server::http::HttpService;
-use kubewright_server::tls::{CertificateAuthority, Kubeconfig, KubeconfigCredentials, Server, TlsError};
-use kubewright_server::{ApiServer, DEFAULT_SERVICE_CIDR, NodeConnections};
+use kubewright_server::tls::{
+    CertificateAuthority, KeyCertificate, Kubeconfig, KubeconfigCredentials, Server, TlsError,
+};
+use kubewright_server::{ApiServer, DEFAULT_SERVICE_CIDR, NodeConnections, api_service_address};
 use kubewright_store::Store;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::util::BoxCloneSyncService;
 
-/// How long each stage of the shutdown may take before the next one begins.
-const STAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
-
-/// Tasks that are ended together.
-#[derive(Default)]
-struct Stage {
-    cancel: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Stage {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
-    }
-
-    async fn end(&self, what: &str) {
-        self.cancel.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(STAGE_TIMEOUT, self.tasks.wait()).await.is_err() {
-            tracing::warn!("{what} did not end in time");
-        }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.cancel.cancel();
-    }
-}
 
 /// A plane that runs. Dropping it cancels all its tasks; [`RunningPlane::shutdown`] ends it in order.
 pub struct RunningPlane {
     server: ApiServer,
     service: ApiService,
     access: Access,
-    client: Client,
-    informers: Informers,
+    #[cfg(feature = "client")]
+    client: kubewright_client::Client,
+    #[cfg(feature = "reconcile")]
+    control: control::Control,
     store: Arc<dyn Store>,
     authority: Option<CertificateAuthority>,
     address: Option<SocketAddr>,
     clock: SharedClock,
     https: Stage,
-    nodes: Stage,
-    controllers: Stage,
 }
 
 impl fmt::Debug for RunningPlane {
@@ -80,7 +49,14 @@ impl fmt::Debug for RunningPlane {
 pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError> {
     let authority = authority(&parts).map_err(|e| StartError::new("keys", e))?;
     // The socket comes first, so that a port in use is told before anything is touched.
-    let bound = bind(&parts, authority.as_ref()).await.map_err(|e| StartError::new("HTTPS", e))?;
+    let failed = |e: TlsError| StartError::new("HTTPS", e);
+    let bound = match (&authority, serving(&parts, authority.as_ref()).map_err(failed)?) {
+        (Some(authority), Some((address, serving))) => {
+            let config = authority.server_config(&serving).map_err(failed)?;
+            Some(Server::bind(address, config).await.map_err(failed)?)
+        }
+        _ => None,
+    };
     let address = bound.as_ref().map(Server::local_addr);
     let connections = NodeConnections::new();
     let access = access(&parts).map_err(|e| StartError::new("keys", e))?;
@@ -90,34 +66,31 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
     for layer in parts.layers.drain(..) {
         service = layer(service);
     }
-    let client = Client::new(service.clone(), system_user("admin", &[MASTERS]));
-    let informers = Informers::with_entropy(
-        client.as_user(system_user("kube-controller-manager", &[MASTERS])),
-        parts.entropy.clone(),
-    );
+    #[cfg(feature = "client")]
+    let client =
+        kubewright_client::Client::new(service.clone(), kubewright_client::system_user("admin", &[MASTERS]));
     let store = parts.store.clone().ok_or_else(|| StartError::new("store", "none was given"))?;
-    let plane = RunningPlane {
-        https: Stage::default(),
-        nodes: Stage::default(),
-        controllers: Stage::default(),
+    let https = Stage::default();
+    if let Some(bound) = bound {
+        let service = access.http(service.clone()).closing(https.cancel.clone());
+        https.spawn(bound.serve(service, https.cancel.clone()));
+    }
+    #[cfg(feature = "reconcile")]
+    let control = control::Control::start(&mut parts, &client, &connections, authority.as_ref())?;
+    Ok(RunningPlane {
+        #[cfg(feature = "client")]
+        client,
+        #[cfg(feature = "reconcile")]
+        control,
         clock: parts.clock.clone(),
         server,
         service,
         access,
-        client,
-        informers,
         store,
         authority,
         address,
-    };
-    if let Some(bound) = bound {
-        let cancel = plane.https.cancel.clone();
-        let service = plane.access.http(plane.service.clone()).closing(cancel.clone());
-        plane.https.spawn(bound.serve(service, cancel));
-    }
-    plane.start_controllers(&mut parts)?;
-    plane.start_nodes(&mut parts, &connections)?;
-    Ok(plane)
+        https,
+    })
 }
 
 fn authority(parts: &Builder) -> Result<Option<CertificateAuthority>, TlsError> {
@@ -128,11 +101,15 @@ fn authority(parts: &Builder) -> Result<Option<CertificateAuthority>, TlsError> 
     }
 }
 
-async fn bind(parts: &Builder, authority: Option<&CertificateAuthority>) -> Result<Option<Server>, TlsError> {
+/// Where HTTPS listens and with which certificate, made before anything is awaited, so that a start can be spawned.
+fn serving(
+    parts: &Builder,
+    authority: Option<&CertificateAuthority>,
+) -> Result<Option<(SocketAddr, KeyCertificate)>, TlsError> {
     let (Some(https), Some(authority)) = (&parts.https, authority) else { return Ok(None) };
     let more: Vec<&str> = https.names.iter().map(String::as_str).collect();
     let cidr = parts.service_cidr.as_deref().unwrap_or(DEFAULT_SERVICE_CIDR);
-    let mut names = CertificateAuthority::server_names(first_address(cidr), &more);
+    let mut names = CertificateAuthority::server_names(api_service_address(cidr).ok(), &more);
     let own = https.listen.ip().to_string();
     if !https.listen.ip().is_unspecified() && !names.contains(&own) {
         names.push(own);
@@ -141,15 +118,7 @@ async fn bind(parts: &Builder, authority: Option<&CertificateAuthority>) -> Resu
         Some(folder) => authority.serving_certificate(folder, &names, &*parts.clock)?,
         None => authority.issue_server(&names, &*parts.clock)?,
     };
-    Server::bind(https.listen, authority.server_config(&serving)?).await.map(Some)
-}
-
-/// The cluster IP of the API server's own Service: the first one of the range.
-fn first_address(cidr: &str) -> Option<IpAddr> {
-    let (base, bits) = cidr.split_once('/')?;
-    let (base, bits): (Ipv4Addr, u32) = (base.parse().ok()?, bits.parse().ok().filter(|b| *b <= 32)?);
-    let network = u32::from(base) & u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-    Some(Ipv4Addr::from(network.checked_add(1)?).into())
+    Ok(Some((https.listen, serving)))
 }
 
 fn access(parts: &Builder) -> Result<Access, TlsError> {
@@ -195,72 +164,22 @@ async fn api_server(
 }
 
 impl RunningPlane {
-    fn start_controllers(&self, parts: &mut Builder) -> Result<(), StartError> {
-        let cx = PlaneContext {
-            ca_pem: self.authority.as_ref().map(|a| a.certificate_pem().to_owned()),
-            entropy: parts.entropy.clone(),
-            clock: parts.clock.clone(),
-        };
-        let mut manager = Manager::new(Context::with(
-            self.client
-                .as_user(system_user("kube-controller-manager", &[MASTERS]))
-                .with_user_agent("kube-controller-manager"),
-            self.informers.clone(),
-            parts.clock.clone(),
-            parts.entropy.clone(),
-        ));
-        for late in parts.controllers.drain(..) {
-            manager = manager.with_all((late.make)(&cx));
-        }
-        let cancel = self.controllers.cancel.clone();
-        self.controllers.spawn(async move {
-            if let Err(e) = manager.run(cancel).await {
-                tracing::error!(error = %e, "the controllers ended");
-            }
-        });
-        Ok(())
-    }
-
-    fn start_nodes(&self, parts: &mut Builder, connections: &NodeConnections) -> Result<(), StartError> {
-        if parts.service_proxy {
-            self.nodes.spawn(service_proxy::run(self.informers.clone(), self.nodes.cancel.clone()));
-        }
-        if parts.nodes.is_empty() {
-            return Ok(());
-        }
-        let hub = NodeHub::new(&self.informers, parts.clock.clone());
-        for part in parts.nodes.drain(..) {
-            let setup = NodeSetup {
-                client: self
-                    .client
-                    .as_user(system_user(&format!("node:{}", part.name), &["system:nodes"]))
-                    .with_user_agent("kubelet"),
-                name: part.name.clone(),
-                hub: hub.clone(),
-                clock: parts.clock.clone(),
-                entropy: parts.entropy.clone(),
-            };
-            let agent = Arc::new((part.make)(setup).map_err(|e| StartError::new("node", e))?);
-            connections.insert(&part.name, agent.clone());
-            let cancel = self.nodes.cancel.clone();
-            self.nodes.spawn(async move { agent.run(cancel).await });
-        }
-        Ok(())
-    }
-
     /// A client in process, as an administrator.
-    pub fn client(&self) -> &Client {
+    #[cfg(feature = "client")]
+    pub fn client(&self) -> &kubewright_client::Client {
         &self.client
     }
 
     /// A client in process under another identity.
-    pub fn client_as(&self, user: UserInfo) -> Client {
+    #[cfg(feature = "client")]
+    pub fn client_as(&self, user: kubewright_core::UserInfo) -> kubewright_client::Client {
         self.client.as_user(user)
     }
 
     /// The informers that the controllers share.
-    pub fn informers(&self) -> &Informers {
-        &self.informers
+    #[cfg(feature = "reconcile")]
+    pub fn informers(&self) -> &kubewright_reconcile::Informers {
+        self.control.informers()
     }
 
     /// The API as a service over [`kubewright_core::ApiRequest`], layers and authorization included.
@@ -305,9 +224,8 @@ impl RunningPlane {
     /// Dropping the call cancels what is left at once.
     pub async fn shutdown(self) -> Result<(), ApiError> {
         self.https.end("HTTPS").await;
-        self.nodes.end("the nodes").await;
-        self.controllers.end("the controllers").await;
-        self.informers.shutdown().await;
+        #[cfg(feature = "reconcile")]
+        self.control.end().await;
         self.server.shutdown().await;
         self.store.close().await.map_err(ApiError::internal)
     }

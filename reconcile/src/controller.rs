@@ -7,7 +7,7 @@ use crate::writes::{Writes, noting};
 use crate::{Action, Backoff, Context, ObjectKey};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kubewright_core::Resource;
+use kubewright_core::{GroupVersionResource, Resource};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::fmt;
@@ -60,6 +60,7 @@ pub struct ControllerMetrics {
 #[derive(Clone)]
 pub struct Controller {
     name: &'static str,
+    kinds: Vec<GroupVersionResource>,
     runner: Runner,
     warmer: Warmer,
     counts: Arc<Counts>,
@@ -76,6 +77,7 @@ impl Controller {
     pub fn for_kind<K: Resource>(name: &'static str) -> ControllerBuilder<K> {
         ControllerBuilder {
             name,
+            kinds: vec![K::resource()],
             filters: Vec::new(),
             sources: Vec::new(),
             warmers: Vec::new(),
@@ -97,12 +99,17 @@ impl Controller {
             let run = run.clone();
             Box::pin(async move { run(cx.named(name, cancel)).await })
         });
-        Controller { name, runner, warmer: Arc::new(|_| ()), counts: Arc::default() }
+        Controller { name, kinds: Vec::new(), runner, warmer: Arc::new(|_| ()), counts: Arc::default() }
     }
 
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The kinds that it follows, its own first; none for one of another shape.
+    pub fn kinds(&self) -> &[GroupVersionResource] {
+        &self.kinds
     }
 
     /// What it did so far.
@@ -133,6 +140,7 @@ impl Controller {
 /// Collects what a controller looks at; [`ControllerBuilder::with`] makes it one.
 pub struct ControllerBuilder<K> {
     name: &'static str,
+    kinds: Vec<GroupVersionResource>,
     filters: Vec<Filter<K>>,
     sources: Vec<SourceFn>,
     warmers: Vec<Warmer>,
@@ -170,6 +178,7 @@ impl<K: Resource> ControllerBuilder<K> {
     ) -> Self {
         let map = Arc::new(map);
         let wait = self.coalesce;
+        self.kinds.push(W::resource());
         self.sources.push(Arc::new(move |cx, queue| {
             let (map, cx2) = (map.clone(), cx.clone());
             source(cx.informers().of::<W>(), queue, wait, move |w: &W| map(w, &cx2))
@@ -235,6 +244,7 @@ impl<K: Resource> ControllerBuilder<K> {
         let warmers = self.warmers;
         Controller {
             name: self.name,
+            kinds: self.kinds,
             runner: Arc::new(move |cx, cancel, counts| Box::pin(run(spec.clone(), cx, cancel, counts))),
             warmer: Arc::new(move |cx| {
                 drop(cx.informers().of::<K>());

@@ -43,6 +43,7 @@ mod subresources;
 pub mod tls;
 mod watch;
 
+pub use allocate::api_service_address;
 pub use builder::{ApiServerBuilder, DEFAULT_SERVICE_CIDR};
 pub use ports::{NodeConnections, TokenIssuer, VirtualDescriptor, VirtualResource};
 pub use server::{ApiServer, Reader};

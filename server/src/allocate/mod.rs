@@ -5,6 +5,7 @@
 mod range;
 
 pub(crate) use range::AddressRange;
+pub use range::api_service_address;
 
 use crate::cache::{CacheEvent, Entry, Listener, ObjectCache, ResourceCache};
 use crate::keys::{CLAIMS, ResourceId};

@@ -1,6 +1,14 @@
 //! A range of IPv4 addresses, `10.96.0.0/12`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The cluster IP of the API server's own Service in a range such as `10.96.0.0/12`.
+///
+/// # Errors
+/// A sentence about what is wrong with the range.
+pub fn api_service_address(service_cidr: &str) -> Result<IpAddr, String> {
+    AddressRange::parse(service_cidr).map(|range| range.at(0).into())
+}
 
 /// The addresses that Services get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

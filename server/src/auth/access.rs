@@ -3,7 +3,9 @@
 use super::authenticator::Authenticator;
 use super::authorizer::Authorizer;
 use super::objects::ObjectReader;
-use super::rbac::{Escalation, NodeAuthorizer, RbacAuthorizer, Union, ensure_bootstrap_policy};
+use super::rbac::{
+    Escalation, NodeAuthorizer, RbacAuthorizer, Union, ensure_bootstrap_policy, keep_aggregated,
+};
 use super::reviews::Review;
 use super::tokens::{ServiceAccountTokens, SigningKey, TokenBinding};
 use super::{AuthorizationLayer, Authorized};
@@ -13,12 +15,18 @@ use crate::ports::{BoundObject, ServiceAccountRef, TokenIssuer, VirtualDescripto
 use crate::{ApiServer, ApiServerBuilder, Reader};
 use futures::future::BoxFuture;
 use kubewright_core::{
-    ApiError, ApiObject, ApiRequest, ApiResponse, GroupVersionResource, SharedClock, Verb,
+    ApiError, ApiObject, ApiRequest, ApiResponse, GroupVersionResource, Reason, SharedClock, Verb,
 };
 use serde_json::Value;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 use tower::Layer;
+
+/// How often the default policy is brought before the start fails.
+const POLICY_TRIES_MAX: u32 = 5;
+const POLICY_PAUSE: Duration = Duration::from_millis(500);
 
 /// RBAC, the node authorizer, service account tokens and the reviews, wired to one server.
 ///
@@ -53,6 +61,8 @@ pub struct Access {
     tokens: Arc<ServiceAccountTokens>,
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
+    /// Keeps aggregated roles written down; ends with the last clone.
+    aggregation: Arc<OnceLock<AbortOnDropHandle<()>>>,
 }
 
 impl fmt::Debug for Access {
@@ -86,7 +96,15 @@ impl Access {
     ) -> Self {
         let tokens = Arc::new(ServiceAccountTokens::new(key, reader.clone(), clock));
         let authenticators: Vec<Arc<dyn Authenticator>> = vec![tokens.clone()];
-        Access { reader, authorizer, escalation, tokens, authenticators, anonymous: true }
+        Access {
+            reader,
+            authorizer,
+            escalation,
+            tokens,
+            authenticators,
+            anonymous: true,
+            aggregation: Arc::default(),
+        }
     }
 
     /// Asks this authenticator too, after service account tokens.
@@ -115,7 +133,8 @@ impl Access {
         builder.token_issuer(self.tokens.clone())
     }
 
-    /// Reads from this server from now on, and brings the default roles and bindings into it where RBAC decides.
+    /// Reads from this server from now on. Where RBAC decides, brings the default roles and bindings into it, and keeps the rules of
+    /// roles that aggregate others written down until the last clone of this is dropped.
     ///
     /// # Errors
     /// The server's.
@@ -123,7 +142,9 @@ impl Access {
         // A second start with the same server changes nothing.
         let _ = self.reader.0.set(server.reader().clone());
         if self.escalation.is_some() {
-            ensure_bootstrap_policy(server.clone()).await?;
+            bring_policy(server).await?;
+            let server = server.clone();
+            self.aggregation.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(keep_aggregated(server))));
         }
         Ok(())
     }
@@ -149,6 +170,22 @@ impl Access {
     pub fn tokens(&self) -> &Arc<ServiceAccountTokens> {
         &self.tokens
     }
+}
+
+/// Brings the default policy; a loaded machine, or a store that comes and goes, gets a few more tries.
+async fn bring_policy(server: &ApiServer) -> Result<(), ApiError> {
+    let mut tries = 1;
+    loop {
+        match ensure_bootstrap_policy(server.clone()).await {
+            Err(e) if tries < POLICY_TRIES_MAX && is_passing(e.reason()) => tries += 1,
+            other => return other,
+        }
+        tokio::time::sleep(POLICY_PAUSE).await;
+    }
+}
+
+fn is_passing(reason: Reason) -> bool {
+    matches!(reason, Reason::ServerTimeout | Reason::Timeout | Reason::ServiceUnavailable)
 }
 
 /// The reader of a server that is built after those who read.
