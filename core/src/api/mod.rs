@@ -12,6 +12,8 @@ pub mod core;
 pub mod discovery;
 pub mod events;
 mod kit;
+pub mod networking;
+pub mod node;
 pub mod policy;
 pub mod rbac;
 pub mod scheduling;
@@ -38,29 +40,46 @@ pub fn builtin(options: &BuiltinOptions) -> Vec<KindDescriptor> {
         apps::deployment::descriptor,
         apps::replica_set::descriptor,
         apps::stateful_set::descriptor,
+        autoscaling::horizontal_pod_autoscaler::descriptor,
+        autoscaling::horizontal_pod_autoscaler_v1::descriptor,
         batch::cron_job::descriptor,
         batch::job::descriptor,
         coordination::lease::descriptor,
         core::config_map::descriptor,
         core::endpoints::descriptor,
         core::event::descriptor,
+        core::limit_range::descriptor,
         core::namespace::descriptor,
         core::node::descriptor,
         core::persistent_volume::descriptor,
         core::persistent_volume_claim::descriptor,
         core::pod::descriptor,
+        core::pod_template::descriptor,
+        core::replication_controller::descriptor,
+        core::resource_quota::descriptor,
         core::secret::descriptor,
         core::service::descriptor,
         core::service_account::descriptor,
         discovery::endpoint_slice::descriptor,
         events::event::descriptor,
+        networking::ingress::descriptor,
+        networking::ingress_class::descriptor,
+        networking::ip_address::descriptor,
+        networking::network_policy::descriptor,
+        networking::service_cidr::descriptor,
+        node::runtime_class::descriptor,
         policy::pod_disruption_budget::descriptor,
         rbac::cluster_role::descriptor,
         rbac::cluster_role_binding::descriptor,
         rbac::role::descriptor,
         rbac::role_binding::descriptor,
         scheduling::priority_class::descriptor,
+        storage::csi_driver::descriptor,
+        storage::csi_node::descriptor,
+        storage::csi_storage_capacity::descriptor,
         storage::storage_class::descriptor,
+        storage::volume_attachment::descriptor,
+        storage::volume_attributes_class::descriptor,
     ];
     KINDS.iter().map(|kind| kind(options)).collect()
 }

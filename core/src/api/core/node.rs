@@ -4,6 +4,7 @@ use crate::api::BuiltinOptions;
 use crate::api::kit::columns::{age_column, or};
 use crate::api::kit::meta::validate_name;
 use crate::api::kit::names::{self, NameRule};
+use crate::api::kit::network::parse_cidr;
 use crate::api::kit::{
     ErrorSink, Path, at, column, computed, describe, entries, field_at, flag, get, list, name_column, remove,
     set, sub, text,
@@ -155,22 +156,7 @@ fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
     let cidrs = path.child("podCIDRs");
     for (i, cidr) in list(spec, "podCIDRs").iter().enumerate() {
-        let cidr = cidr.as_str().unwrap_or("");
-        if !is_cidr(cidr) {
-            errors.invalid(
-                &cidrs.index(i),
-                cidr,
-                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-            );
-        }
-    }
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    match (address.parse::<std::net::IpAddr>(), bits.parse::<u8>()) {
-        (Ok(address), Ok(bits)) => bits <= if address.is_ipv4() { 32 } else { 128 },
-        _ => false,
+        parse_cidr(cidr.as_str().unwrap_or(""), &cidrs.index(i), errors);
     }
 }
 

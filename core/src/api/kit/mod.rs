@@ -11,6 +11,7 @@ pub(crate) mod names;
 pub(crate) mod network;
 pub(crate) mod path;
 pub(crate) mod quantities;
+pub(crate) mod resource_names;
 pub(crate) mod selectors;
 
 pub(crate) use access::*;

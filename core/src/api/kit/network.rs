@@ -50,9 +50,86 @@ fn is_link_local_multicast(address: IpAddr) -> bool {
     }
 }
 
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// The address as it was written.
+    pub(crate) address: IpAddr,
+    /// How many bits of it are fixed.
+    pub(crate) bits: u8,
+}
+
+impl Network {
+    /// Reads `address/bits`; `None` where it is no range.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let whole = matches!(bits.as_bytes(), [b'0'] | [b'1'..=b'9', ..]);
+        let bits: u8 = bits.parse().ok().filter(|_| whole)?;
+        (bits <= width(address)).then_some(Self { address, bits })
+    }
+
+    /// Whether an address lies in the range.
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
+        let above = |a: IpAddr| number(a).checked_shr(self.free()).unwrap_or(0);
+        address.is_ipv4() == self.address.is_ipv4() && above(address) == above(self.address)
+    }
+
+    /// Whether all bits beyond the fixed ones are zero.
+    pub(crate) fn is_masked(self) -> bool {
+        let number = number(self.address);
+        number.checked_shr(self.free()).unwrap_or(0).checked_shl(self.free()).unwrap_or(0) == number
+    }
+
+    fn free(self) -> u32 {
+        u32::from(width(self.address) - self.bits)
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).into(),
+        IpAddr::V6(v6) => v6.into(),
+    }
+}
+
+/// Reads a range; records upstream's sentence where it is none.
+pub(crate) fn parse_cidr(text: &str, path: &Path<'_>, errors: &mut ErrorList) -> Option<Network> {
+    let network = Network::parse(text);
+    if network.is_none() {
+        errors.invalid(path, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+    }
+    network
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_hold_their_addresses() {
+        let check = |range: &str, address: &str, wanted: bool| {
+            let network = Network::parse(range).unwrap();
+            assert_eq!(network.contains(address.parse().unwrap()), wanted, "{range} {address}");
+        };
+        check("10.0.0.0/8", "10.255.0.1", true);
+        check("10.0.0.0/8", "11.0.0.1", false);
+        check("0.0.0.0/0", "1.2.3.4", true);
+        check("0.0.0.0/0", "::1", false);
+        check("::/0", "fd00::1", true);
+        check("fd00::/64", "fd00::1:0:0:0:1", false);
+        check("10.0.0.1/32", "10.0.0.1", true);
+        for bad in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "x/8", "::/129"] {
+            assert_eq!(Network::parse(bad), None, "{bad}");
+        }
+        assert!(Network::parse("10.0.0.0/8").unwrap().is_masked());
+        assert!(!Network::parse("10.0.0.1/8").unwrap().is_masked());
+        assert!(Network::parse("::/0").unwrap().is_masked());
+    }
 
     #[test]
     fn only_reachable_addresses_pass() {

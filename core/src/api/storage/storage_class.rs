@@ -61,15 +61,7 @@ impl Strategy for StorageClassRules {
         let mut errors = ErrorList::new();
         validate_name(object, NameRule::Subdomain, &mut errors);
         let root = Path::Root;
-        let provisioner = text(object, "provisioner");
-        if provisioner.is_empty() {
-            errors.required(&root.child("provisioner"), "");
-        }
-        for problem in
-            names::qualified(&provisioner.to_lowercase()).iter().filter(|_| !provisioner.is_empty())
-        {
-            errors.invalid(&root.child("provisioner"), provisioner, problem);
-        }
+        validate_provisioner(object, "provisioner", &mut errors);
         validate_parameters(object, &root.child("parameters"), &mut errors);
         for (field, known) in [
             ("reclaimPolicy", ["Delete", "Retain"]),
@@ -101,7 +93,20 @@ impl Strategy for StorageClassRules {
     }
 }
 
-fn validate_parameters(object: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// Validates the name of a driver in a field of the object itself.
+pub(super) fn validate_provisioner(object: &Value, field: &str, errors: &mut ErrorList) {
+    let (name, path) = (text(object, field), Path::Root.child(field));
+    if name.is_empty() {
+        errors.required(&path, "");
+        return;
+    }
+    for problem in names::qualified(&name.to_lowercase()) {
+        errors.invalid(&path, name, &problem);
+    }
+}
+
+/// Validates `parameters` of an object.
+pub(super) fn validate_parameters(object: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let (mut total, mut bytes) = (0, 0);
     for (key, value) in entries(object, "parameters") {
         total += 1;

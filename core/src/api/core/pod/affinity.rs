@@ -130,7 +130,7 @@ fn validate_pod_term(term: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 /// Validates the tolerations of a pod spec.
-pub(super) fn validate_tolerations(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub(crate) fn validate_tolerations(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let at = path.child("tolerations");
     for (i, toleration) in list(spec, "tolerations").iter().enumerate() {
         validate_toleration(toleration, &at.index(i), errors);

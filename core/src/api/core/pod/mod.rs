@@ -21,6 +21,7 @@ mod warnings;
 pub use binding::{bind, validate_binding};
 pub use qos::qos_class;
 
+pub(crate) use affinity::validate_tolerations;
 pub(crate) use template::{
     default_template, template_warnings, validate_template, validate_template_at, validate_template_metadata,
     warnings_at,

@@ -1,8 +1,8 @@
 //! Upstream's validation of a container's resources.
 
 use crate::ErrorList;
-use crate::api::kit::names;
-use crate::api::kit::quantities::{nanos, validate_non_negative};
+use crate::api::kit::quantities::nanos;
+use crate::api::kit::resource_names::{overcommits, validate_amount, validate_container};
 use crate::api::kit::{ErrorSink, Path, entries, sub};
 use serde_json::Value;
 
@@ -12,11 +12,11 @@ pub(super) fn validate(container: &Value, path: &Path<'_>, errors: &mut ErrorLis
     let path = path.child("resources");
     let (at_limits, at_requests) = (path.child("limits"), path.child("requests"));
     for (name, amount) in entries(resources, "limits") {
-        validate_amount(name, amount, &at_limits, errors);
+        validate_named(name, amount, &at_limits, errors);
     }
     let limits = sub(resources, "limits");
     for (name, amount) in entries(resources, "requests") {
-        validate_amount(name, amount, &at_requests, errors);
+        validate_named(name, amount, &at_requests, errors);
         let limit = limits.get(name);
         match (nanos(amount), limit.and_then(nanos)) {
             (Some(asked), Some(most)) if !overcommits(name) && asked != most => {
@@ -43,31 +43,8 @@ fn shown(limit: Option<&Value>) -> String {
     }
 }
 
-/// Whether more may be promised than there is: of Kubernetes' own resources, but huge pages.
-fn overcommits(name: &str) -> bool {
-    is_native(name) && !name.starts_with("hugepages-")
-}
-
-fn is_native(name: &str) -> bool {
-    !name.contains('/')
-        || name.split('/').next().is_some_and(|p| p == "kubernetes.io" || p.ends_with(".kubernetes.io"))
-}
-
-fn validate_amount(name: &str, amount: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+fn validate_named(name: &str, amount: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let at = path.key(name);
-    for problem in names::qualified(name) {
-        errors.invalid(&at, name, &problem);
-    }
-    if !name.contains('/')
-        && !matches!(name, "cpu" | "memory" | "ephemeral-storage")
-        && !name.starts_with("hugepages-")
-    {
-        errors.invalid(&at, name, "must be a standard resource type or fully qualified");
-        errors.invalid(&at, name, "must be a standard resource for containers");
-    }
-    validate_non_negative(amount, &at, errors);
-    let whole = nanos(amount).is_none_or(|n| n % 1_000_000_000 == 0);
-    if name.contains('/') && !is_native(name) && !whole {
-        errors.invalid(&at, amount.clone(), "must be an integer");
-    }
+    validate_container(name, &at, errors);
+    validate_amount(name, amount, &at, errors);
 }
