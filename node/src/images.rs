@@ -45,6 +45,9 @@ pub(crate) struct Images {
     pulls: Semaphore,
 }
 
+/// Images that lie on the node's disk are named by their address; no registry's name can begin so.
+const FILE_SCHEME: &str = "file://";
+
 /// The name with its default tag; the error is the sentence of `InvalidImageName`.
 pub(crate) fn with_default_tag(name: &str) -> Result<String, String> {
     let bad = |why: &str| {
@@ -54,6 +57,9 @@ pub(crate) fn with_default_tag(name: &str) -> Result<String, String> {
     };
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return bad("invalid reference format");
+    }
+    if name.len() > FILE_SCHEME.len() && name.starts_with(FILE_SCHEME) {
+        return Ok(name.to_owned());
     }
     let path = name.split('@').next().unwrap_or(name);
     let last = path.rsplit('/').next().unwrap_or(path);
@@ -266,7 +272,8 @@ mod tests {
         check("a:1", Some("a:1"));
         check("localhost:5000/a", Some("localhost:5000/a:latest"));
         check("r.io/a@sha256:00", Some("r.io/a@sha256:00"));
-        for bad in ["", "a b", "Upper", "r.io/Upper", "r.io/", "a\n"] {
+        check("file:///data/Images/a.tar", Some("file:///data/Images/a.tar"));
+        for bad in ["", "a b", "file://", "http://r.io/Upper", "Upper", "r.io/Upper", "r.io/", "a\n"] {
             check(bad, None);
         }
     }
