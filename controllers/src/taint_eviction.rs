@@ -22,6 +22,7 @@ pub fn controller() -> Controller {
             node.filter(|n| evicts(n)).map(|_| ObjectKey::new("", name)).into_iter().collect()
         })
         .concurrency(8)
+        .reports_as("taint-eviction-controller")
         .with(TaintEviction::default())
 }
 

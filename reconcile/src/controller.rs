@@ -78,6 +78,7 @@ impl Controller {
         ControllerBuilder {
             name,
             kinds: vec![K::resource()],
+            reporter: name,
             filters: Vec::new(),
             sources: Vec::new(),
             warmers: Vec::new(),
@@ -141,6 +142,8 @@ impl Controller {
 pub struct ControllerBuilder<K> {
     name: &'static str,
     kinds: Vec<GroupVersionResource>,
+    /// Whom its events come from.
+    reporter: &'static str,
     filters: Vec<Filter<K>>,
     sources: Vec<SourceFn>,
     warmers: Vec<Warmer>,
@@ -200,6 +203,13 @@ impl<K: Resource> ControllerBuilder<K> {
         self
     }
 
+    /// The name under which its events are told; the controller's own unless set.
+    #[must_use]
+    pub fn reports_as(mut self, name: &'static str) -> Self {
+        self.reporter = name;
+        self
+    }
+
     /// How many passes may run at once, for different keys; 4 unless set.
     #[must_use]
     pub fn concurrency(mut self, passes_max: usize) -> Self {
@@ -236,6 +246,7 @@ impl<K: Resource> ControllerBuilder<K> {
         );
         let spec = Arc::new(Spec::<K> {
             name: self.name,
+            reporter: self.reporter,
             reconciler: Arc::new(reconciler),
             sources,
             concurrency: self.concurrency,
@@ -299,6 +310,7 @@ async fn offer(queue: &WorkQueue<ObjectKey>, key: ObjectKey, wait: Duration) {
 
 struct Spec<K> {
     name: &'static str,
+    reporter: &'static str,
     reconciler: Arc<dyn ErasedReconciler<K>>,
     sources: Vec<SourceFn>,
     concurrency: usize,
@@ -317,7 +329,7 @@ struct Run<K> {
 }
 
 async fn run<K: Resource>(spec: Arc<Spec<K>>, cx: Context, cancel: CancellationToken, counts: Arc<Counts>) {
-    let cx = cx.named(spec.name, cancel.clone());
+    let cx = cx.named(spec.reporter, cancel.clone());
     let queue = WorkQueue::new(spec.queue);
     let mut follows = Vec::new();
     let mut feeds = JoinSet::new();

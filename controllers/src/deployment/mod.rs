@@ -29,6 +29,7 @@ pub fn controller() -> Controller {
         .watches::<ReplicaSet>(deployments_of)
         .watches::<Pod>(waiting_for)
         .concurrency(8)
+        .reports_as("deployment-controller")
         .with(Deployments)
 }
 

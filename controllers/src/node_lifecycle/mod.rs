@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use kubewright_core::{ApiError, ContentType, Resource};
-use kubewright_reconcile::{Action, Context, Controller, ObjectKey, Reconciler};
+use kubewright_reconcile::{Action, Context, Controller, EventType, ObjectKey, Reconciler};
 use serde_json::json;
 use smol_str::SmolStr;
 use std::collections::HashMap;
@@ -49,6 +49,7 @@ pub fn controller(options: NodeLifecycleOptions) -> Controller {
         .reads::<Lease>()
         .reads::<Pod>()
         .concurrency(8)
+        .reports_as("node-controller")
         .with(reconciler)
 }
 
@@ -84,12 +85,20 @@ impl Reconciler<Node> for NodeLifecycle {
         if node.metadata.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
+        if !lock(&self.seen).contains_key(node.name()) {
+            let note = format!("Node {0} event: Registered Node {0} in Controller", node.name());
+            cx.events().event(&*node, EventType::Normal, "RegisteredNode", "Registering", &note);
+        }
         if self.is_silent(&node, cx)
             && let Some(conditions) = unknown(&node, cx)
         {
             let was_ready = taints::status(&node, "Ready") == "True";
             write_conditions(&node, &conditions, cx).await?;
             self.set_marks_pods(node.name(), was_ready);
+            if was_ready {
+                let note = format!("Node {} status is now: NodeNotReady", node.name());
+                cx.events().event(&*node, EventType::Normal, "NodeNotReady", "Watching", &note);
+            }
             // The pass that the write brings goes on from here.
             return Ok(Action::RequeueAfter(Duration::from_millis(1)));
         }

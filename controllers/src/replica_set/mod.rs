@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kubewright_core::selector::Selector;
-use kubewright_core::{ApiError, ContentType, Reason, Resource, Verb};
+use kubewright_core::{ApiError, ApiResponse, ContentType, Reason, Resource, ResponseBody, Verb, meta};
 use kubewright_reconcile::client::DeleteOptions;
 use kubewright_reconcile::{Action, Context, Controller, EventType, ObjectKey, Reconciler, owner};
 use serde_json::Value;
@@ -34,6 +34,7 @@ pub fn controller() -> Controller {
         .coalesce(COALESCE)
         .watches::<Pod>(owners_of)
         .concurrency(8)
+        .reports_as("replicaset-controller")
         .with(ReplicaSets::default())
 }
 
@@ -201,7 +202,7 @@ async fn create(cx: &Context, set: &ReplicaSet, count: usize) -> Result<(), ApiE
         let now = if batch >= IN_FLIGHT_MAX { left } else { now };
         let calls = (0..now).map(|_| {
             let request = api.request(Verb::Create, None).body(ContentType::Json, pod.clone());
-            async { cx.client().send(request).await.map(drop) }
+            async { cx.client().send(request).await.map(|created| tell_created(cx, set, &created)) }
         });
         let results: Vec<_> = stream::iter(calls).buffer_unordered(IN_FLIGHT_MAX).collect().await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
@@ -211,6 +212,16 @@ async fn create(cx: &Context, set: &ReplicaSet, count: usize) -> Result<(), ApiE
         batch = (batch * 4).min(IN_FLIGHT_MAX);
     }
     Ok(())
+}
+
+fn tell_created(cx: &Context, set: &ReplicaSet, created: &ApiResponse) {
+    let name = match &created.body {
+        ResponseBody::Object(pod) => pod.header().name.as_str(),
+        ResponseBody::Value(pod) => meta::name(pod),
+        _ => return,
+    };
+    let note = format!("Created pod: {name}");
+    cx.events().event(set, EventType::Normal, "SuccessfulCreate", "Creating", &note);
 }
 
 fn refused(cx: &Context, set: &ReplicaSet, error: ApiError) -> Result<(), ApiError> {
@@ -235,6 +246,11 @@ async fn delete(cx: &Context, set: &ReplicaSet, active: &[Arc<Pod>], surplus: us
             let options = DeleteOptions { uid: Some(pod.uid().to_owned()), ..DeleteOptions::default() };
             match api.delete(pod.name(), &options).await {
                 Err(e) if e.is_not_found() => Ok(()),
+                Ok(()) => {
+                    let note = format!("Deleted pod: {}", pod.name());
+                    cx.events().event(set, EventType::Normal, "SuccessfulDelete", "Deleting", &note);
+                    Ok(())
+                }
                 other => other,
             }
         }
