@@ -38,6 +38,25 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<Discovered>, ApiErro
     Ok(found)
 }
 
+/// The resource of a kind in one version of its group; `None` where there is none.
+///
+/// # Errors
+/// The server's.
+pub(crate) async fn resource_of(
+    client: &Client,
+    api_version: &str,
+    kind: &str,
+) -> Result<Option<GroupVersionResource>, ApiError> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+    let document = match document(client, &path).await {
+        Err(e) if e.is_not_found() => return Ok(None),
+        other => other?,
+    };
+    let found = resources(&document, group, version).into_iter().find(|d| d.kind == kind);
+    Ok(found.map(|d| d.resource))
+}
+
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }

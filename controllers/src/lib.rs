@@ -15,6 +15,7 @@
 mod claim;
 pub mod deployment;
 mod discovery;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 mod endpoints_common;
@@ -38,6 +39,7 @@ use kubewright_reconcile::Controller;
 pub fn all() -> Vec<Controller> {
     vec![
         deployment::controller(),
+        disruption::controller(),
         endpoint_slice::controller(),
         endpoints::controller(),
         garbage_collector::controller(),
