@@ -128,9 +128,12 @@ impl Streams {
         })
     }
 
-    /// Whether everything that the program writes to has its stream. With a terminal there is no standard error.
-    fn complete(&self, options: &ExecOptions) -> bool {
+    /// Whether the client has opened all that it will open. It waits for an answer to each, so a program that has ended already must not
+    /// end the session before. With a terminal there is no standard error, and from version 3 on its size.
+    fn complete(&self, options: &ExecOptions, version: u8) -> bool {
         self.error.is_some()
+            && (!options.stdin || self.stdin.is_some())
+            && (!options.tty || version < 3 || self.resize.is_some())
             && (!options.stdout || self.stdout.is_some())
             && (!options.stderr || options.tty || self.stderr.is_some())
     }
@@ -209,7 +212,7 @@ async fn write_spdy(
     version: u8,
     options: &ExecOptions,
 ) {
-    let ready = streams.wait_for(|s| s.complete(options));
+    let ready = streams.wait_for(|s| s.complete(options, version));
     let Ok(Ok(streams)) = tokio::time::timeout(STREAMS_TIMEOUT, ready).await.map(|r| r.map(|s| *s)) else {
         return;
     };
