@@ -42,7 +42,7 @@ pub(crate) fn object(call: &Call, code: u16, object: Arc<ApiObject>) -> Result<A
             let rows = vec![row(&call.kind, &object, call.now, Include::of(call)?)?];
             ResponseBody::Value(table(
                 json!({"resourceVersion": version.to_string()}),
-                Some(&call.kind),
+                Some(&call.kind.descriptor.columns),
                 rows,
             ))
         }
@@ -73,7 +73,7 @@ pub(crate) fn list(call: &Call, mut list: ObjectList) -> Result<ApiResponse, Api
             if let Some(remaining) = list.remaining {
                 metadata["remainingItemCount"] = json!(remaining);
             }
-            ResponseBody::Value(table(metadata, Some(&call.kind), rows?))
+            ResponseBody::Value(table(metadata, Some(&call.kind.descriptor.columns), rows?))
         }
     };
     Ok(ApiResponse::new(200, body))
@@ -90,9 +90,26 @@ fn partial(object: &ApiObject) -> Result<ApiObject, ApiError> {
     Ok(ApiObject::from_parts(bytes, object.header().clone(), object.resource_version()))
 }
 
-/// The columns of a kind that brings none.
-fn definitions(kind: &Served) -> Vec<Value> {
-    let columns = &kind.descriptor.columns;
+/// A computed document, in the columns that it has where a table is asked for.
+pub(crate) fn document(
+    call: &Call,
+    value: Value,
+    columns: &[PrinterColumn],
+) -> Result<ApiResponse, ApiError> {
+    let value = match call.representation {
+        Representation::Table => {
+            let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+            let row = row_of(columns, &value, call.now, Include::of(call)?);
+            table(metadata, Some(columns), vec![row])
+        }
+        Representation::PartialObjectMetadata => partial_value(&value),
+        Representation::Object => value,
+    };
+    Ok(ApiResponse::new(200, ResponseBody::Value(value)))
+}
+
+/// What a table says of its columns; a kind that brings none has two.
+fn definitions(columns: &[PrinterColumn]) -> Vec<Value> {
     if columns.is_empty() {
         return vec![
             json!({"name": "Name", "type": "string", "format": "name", "description": "The name of the object.", "priority": 0}),
@@ -103,8 +120,7 @@ fn definitions(kind: &Served) -> Vec<Value> {
     columns.iter().map(define).collect()
 }
 
-fn cells(kind: &Served, value: &Value, now: Timestamp) -> Vec<Value> {
-    let columns = &kind.descriptor.columns;
+fn cells(columns: &[PrinterColumn], value: &Value, now: Timestamp) -> Vec<Value> {
     if columns.is_empty() {
         let created = &value["metadata"]["creationTimestamp"];
         return vec![value["metadata"]["name"].clone(), age(created, now)];
@@ -133,17 +149,20 @@ fn age(time: &Value, now: Timestamp) -> Value {
 }
 
 fn row(kind: &Served, object: &ApiObject, now: Timestamp, include: Include) -> Result<Value, ApiError> {
-    let value = object.value()?;
-    let cells = cells(kind, &value, now);
-    Ok(match include {
-        Include::None => json!({"cells": cells, "object": null}),
-        Include::Metadata => json!({"cells": cells, "object": partial_value(&value)}),
-        Include::Object => json!({"cells": cells, "object": value}),
-    })
+    Ok(row_of(&kind.descriptor.columns, &object.value()?, now, include))
 }
 
-fn table(metadata: Value, kind: Option<&Served>, rows: Vec<Value>) -> Value {
-    let columns = kind.map(definitions).unwrap_or_default();
+fn row_of(columns: &[PrinterColumn], value: &Value, now: Timestamp, include: Include) -> Value {
+    let cells = cells(columns, value, now);
+    match include {
+        Include::None => json!({"cells": cells, "object": null}),
+        Include::Metadata => json!({"cells": cells, "object": partial_value(value)}),
+        Include::Object => json!({"cells": cells, "object": value}),
+    }
+}
+
+fn table(metadata: Value, columns: Option<&[PrinterColumn]>, rows: Vec<Value>) -> Value {
+    let columns = columns.map(definitions).unwrap_or_default();
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": columns, "rows": rows})
 }
 
@@ -182,7 +201,7 @@ impl EventShape {
                 let rows = vec![row(kind, &object, self.clock.now(), self.include)?];
                 let told = std::mem::replace(&mut self.told, true);
                 let metadata = json!({"resourceVersion": object.resource_version().to_string()});
-                let value = table(metadata, (!told).then_some(kind), rows);
+                let value = table(metadata, (!told).then_some(&kind.descriptor.columns[..]), rows);
                 let bytes = Bytes::from(serde_json::to_vec(&value).map_err(ApiError::internal)?);
                 Arc::new(ApiObject::from_parts(bytes, object.header().clone(), object.resource_version()))
             }

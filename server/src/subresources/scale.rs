@@ -3,10 +3,10 @@
 use crate::handlers::patch::Patch;
 use crate::handlers::update::{self, Changed};
 use crate::handlers::{Call, read};
-use crate::pipeline;
-use kubewright_core::api::autoscaling::scale::{apply_scale, scale_of};
+use crate::{pipeline, present};
+use kubewright_core::api::autoscaling::scale::{apply_scale, columns, scale_of};
 use kubewright_core::resource::ScalePaths;
-use kubewright_core::{ApiError, ApiResponse, KindDescriptor, ResponseBody, Schema, Verb, meta};
+use kubewright_core::{ApiError, ApiResponse, KindDescriptor, Schema, Verb, meta};
 use serde_json::{Value, json};
 
 pub(super) async fn handle(call: Call) -> Result<ApiResponse, ApiError> {
@@ -33,7 +33,7 @@ pub(super) async fn handle(call: Call) -> Result<ApiResponse, ApiError> {
             update::apply(&call, Some("scale"), &change, &mut Vec::new()).await?.value()?
         }
     };
-    Ok(ApiResponse::new(200, ResponseBody::Value(scale_of(&object, &paths))))
+    present::document(&call, scale_of(&object, &paths), &columns())
 }
 
 fn scale_schema() -> Result<std::sync::Arc<Schema>, ApiError> {

@@ -1,9 +1,10 @@
 //! Scale (autoscaling/v1): the view of an object's replicas that its scale subresource serves.
 
+use crate::api::kit::columns::age_column;
 use crate::api::kit::selectors;
-use crate::api::kit::{ErrorSink, Path, at, get, int, sub};
+use crate::api::kit::{ErrorSink, Path, at, column, get, int, name_column, sub};
 use crate::jsonpath::JsonPath;
-use crate::resource::ScalePaths;
+use crate::resource::{PrinterColumn, ScalePaths};
 use crate::{ApiError, ErrorList, KindDescriptor};
 use serde_json::{Map, Value, json};
 
@@ -31,6 +32,20 @@ pub fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
     json!({
         "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": own,
         "spec": {"replicas": replicas(&paths.spec_replicas)}, "status": status})
+}
+
+/// The columns of a Scale.
+pub fn columns() -> Vec<PrinterColumn> {
+    vec![
+        name_column(),
+        column("Desired", "integer", "How many are wanted.", |scale, _| {
+            int(sub(scale, "spec"), "replicas").unwrap_or(0).into()
+        }),
+        column("Available", "integer", "How many there are.", |scale, _| {
+            int(sub(scale, "status"), "replicas").unwrap_or(0).into()
+        }),
+        age_column(),
+    ]
 }
 
 /// A LabelSelector as a list request takes it; empty for one that selects everything.
