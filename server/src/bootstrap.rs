@@ -1,5 +1,6 @@
 //! What every cluster has from its first moment: the system's namespaces, and the Service under which pods reach the API.
 
+use crate::admission::SYSTEM_CLASSES;
 use crate::crd::internal;
 use crate::handlers;
 use crate::server::Shared;
@@ -41,10 +42,28 @@ pub(crate) async fn run(server: &Arc<Shared>, advertise: Option<(IpAddr, u16)>) 
                 "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}});
         ensure(server, core("services"), Some("default"), "kubernetes", service).await?;
     }
+    priority_classes(server).await?;
     match advertise {
         Some((address, port)) => endpoints(server, address, port).await,
         None => Ok(()),
     }
+}
+
+/// The classes of pods that the cluster itself lives on.
+async fn priority_classes(server: &Arc<Shared>) -> Result<(), ApiError> {
+    let classes = GroupVersionResource::new("scheduling.k8s.io", "v1", "priorityclasses");
+    if server.kinds.get(&classes).is_none() {
+        return Ok(());
+    }
+    let all = SYSTEM_CLASSES.iter().map(|(name, value)| {
+        let about = match *name {
+            "system-node-critical" => "For pods without which their node is of no use; they go last.",
+            _ => "For pods without which the cluster is of no use; they may move to another node.",
+        };
+        let object = json!({"metadata": {"name": name}, "value": value, "description": about});
+        ensure(server, classes.clone(), None, name, object)
+    });
+    futures::future::try_join_all(all).await.map(drop)
 }
 
 /// Gives a namespace the certificate authority, where the server was told one.

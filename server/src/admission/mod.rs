@@ -9,6 +9,7 @@ mod taint_nodes_by_condition;
 pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use priority::Priority;
+pub(crate) use priority::SYSTEM_CLASSES;
 pub use service_account::ServiceAccount;
 pub use taint_nodes_by_condition::TaintNodesByCondition;
 

@@ -5,7 +5,8 @@ use futures::future::BoxFuture;
 use kubewright_core::{ApiError, GroupVersionResource, meta};
 use serde_json::{Value, json};
 
-const SYSTEM: &[(&str, i64)] =
+/// The classes of the system's own pods and their values.
+pub(crate) const SYSTEM_CLASSES: &[(&str, i64)] =
     &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
 /// Upstream's plugin of this name.
@@ -75,7 +76,7 @@ fn class(object: &Value) -> Class {
 }
 
 async fn named(request: &AdmissionRequest<'_>, name: &str) -> Result<Option<Class>, ApiError> {
-    if let Some((_, value)) = SYSTEM.iter().find(|(n, _)| *n == name) {
+    if let Some((_, value)) = SYSTEM_CLASSES.iter().find(|(n, _)| *n == name) {
         return Ok(Some((name.to_owned(), *value, "PreemptLowerPriority".to_owned())));
     }
     let find = || request.reader.get(&classes(), "", name).ok().flatten();
