@@ -19,17 +19,42 @@ const RESULT_NODES_MAX: usize = 1_000_000;
 /// # Errors
 /// 400 where the patch is none, 413 where it has more than [`OPERATIONS_MAX`] operations, 422 where it does not apply.
 pub fn json_patch(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
-    let count = patch.as_array().map_or(0, Vec::len);
+    let undecodable = |value: &Value, into: &str| {
+        let why = format!("json: cannot unmarshal {} into Go value of type {into}", go_word(value));
+        ApiError::bad_request(format!("error decoding patch: {why}"))
+    };
+    let operations = patch.as_array().ok_or_else(|| undecodable(patch, "jsonpatch.Patch"))?;
+    if let Some(odd) = operations.iter().find(|o| !o.is_object()) {
+        return Err(undecodable(odd, "jsonpatch.Operation"));
+    }
+    let count = operations.len();
     if count > OPERATIONS_MAX {
         let why = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}");
         return Err(ApiError::new(Reason::RequestEntityTooLarge, why));
     }
-    let patch: json_patch::Patch = serde::Deserialize::deserialize(patch)
-        .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+    let patch: json_patch::Patch =
+        serde::Deserialize::deserialize(patch).map_err(|e| rejected(&e.to_string()))?;
     if patch.0.iter().any(may_deepen) {
         try_by_steps(object, &patch)?;
     }
     json_patch::patch(object, &patch).map_err(|e| rejected(&e.to_string()))
+}
+
+/// What Go's decoder calls a value that does not fit.
+fn go_word(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The sentence about a patch that must be an object and is none.
+fn no_object(patch: &Value) -> String {
+    format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", go_word(patch))
 }
 
 /// Whether an operation can make a document deeper or larger than what parsing allows.
@@ -82,8 +107,19 @@ fn rejected(why: &str) -> ApiError {
         .with_causes(vec![StatusCause {
             reason: Some("UnexpectedServerResponse".to_owned()),
             message: Some(why.to_owned()),
-            field: None,
+            field: Some("patch".to_owned()),
         }])
+}
+
+/// Refuses a JSON merge patch that would replace the whole object.
+///
+/// # Errors
+/// 400 where it is no JSON object.
+pub fn check_merge_patch(patch: &Value) -> Result<(), ApiError> {
+    match patch {
+        Value::Object(_) => Ok(()),
+        other => Err(ApiError::bad_request(format!("error decoding patch: {}", no_object(other)))),
+    }
 }
 
 /// Applies a JSON merge patch.
@@ -138,9 +174,10 @@ mod tests {
         check(json!([{"op": "remove", "path": "/a/b"}, {"op": "test", "path": "/x", "value": 1}]), Err(422));
         check(json!([{"op": "test", "path": "/a/b", "value": 2}]), Err(422));
         check(json!([{"op": "add", "path": "/l/9", "value": 3}]), Err(422));
-        check(json!([{"op": "jump", "path": "/a"}]), Err(400));
+        check(json!([{"op": "jump", "path": "/a"}]), Err(422));
         check(json!({"op": "add"}), Err(400));
-        check(json!([{"op": "add", "path": "a", "value": 3}]), Err(400));
+        check(json!([3]), Err(400));
+        check(json!([{"op": "add", "path": "a", "value": 3}]), Err(422));
         check(Value::Array(vec![json!({"op": "remove", "path": "/a"}); OPERATIONS_MAX + 1]), Err(413));
         let deep = vec![json!({"op": "copy", "from": "/a", "path": "/a/x"}); 500];
         check(Value::Array(deep), Err(413));

@@ -15,7 +15,7 @@ const ORDER_PREFIX: &str = "$setElementOrder/";
 /// 400 for a patch that is no object or misuses a directive, in upstream's words.
 pub fn strategic_merge(object: &mut Value, patch: &Value, schema: &Schema) -> Result<(), ApiError> {
     let Value::Object(patch) = patch else {
-        return Err(ApiError::bad_request("cannot unmarshal the patch: it must be a JSON object"));
+        return Err(ApiError::bad_request(super::no_object(patch)));
     };
     let mut result = object.as_object().cloned().unwrap_or_default();
     merge_map(&mut result, patch, Some(schema.root()))?;

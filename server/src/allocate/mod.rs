@@ -72,8 +72,10 @@ impl Drop for Reserved {
     }
 }
 
+const ADDRESSES: &str = "serviceips/";
+
 fn address_number(address: &str) -> Number {
-    format!("serviceips/{address}")
+    format!("{ADDRESSES}{address}")
 }
 
 fn port_number(protocol: &str, port: u16) -> Number {
@@ -192,7 +194,9 @@ impl Allocator {
     ) -> Result<String, ApiError> {
         let Wanted::This(address) = wanted else { return self.any_address(reserved) };
         let number = address_number(address);
-        if before.contains(&number) {
+        // Another address than the one it holds is refused by validation, in words of its own.
+        let has_one = before.iter().any(|n| n.starts_with(ADDRESSES));
+        if has_one || before.contains(&number) {
             return Ok(address.clone());
         }
         let refuse = |why: String| {

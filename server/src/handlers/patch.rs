@@ -56,10 +56,8 @@ impl Patch {
         match self.how {
             ContentType::JsonPatch => patch::json_patch(object, &self.document),
             ContentType::StrategicMergePatch => patch::strategic_merge(object, &self.document, schema),
-            _ if !self.document.is_object() => {
-                Err(ApiError::bad_request("a merge patch must be a JSON object"))
-            }
             _ => {
+                patch::check_merge_patch(&self.document)?;
                 patch::merge_patch(object, &self.document);
                 Ok(())
             }

@@ -6,7 +6,7 @@ use crate::api::kit::meta::validate_name;
 use crate::api::kit::names::{self, NameRule};
 use crate::api::kit::{ErrorSink, Path, column, count, describe, entries, flag, name_column, same, sub};
 use crate::resource::{Scope, Strategy, WriteContext};
-use crate::{ErrorList, KindDescriptor};
+use crate::{ErrorList, FieldError, FieldPath, KindDescriptor};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::Value;
 use std::sync::Arc;
@@ -64,7 +64,8 @@ fn validate_keys(object: &Value, errors: &mut ErrorList) {
         }
     }
     if size > DATA_BYTES_MAX {
-        errors.too_long(&root, DATA_BYTES_MAX);
+        // Upstream's path without a name reads so.
+        errors.push(FieldError::too_long(&FieldPath::new("[]"), DATA_BYTES_MAX));
     }
 }
 
@@ -113,7 +114,7 @@ mod tests {
         );
         check(
             json!({"data": {"a": "x".repeat(DATA_BYTES_MAX + 1)}}),
-            &["<nil>: Too long: may not be more than 1048576"],
+            &["[]: Too long: may not be more than 1048576"],
         );
         check(
             json!({"metadata": {"name": "A"}}),
