@@ -340,11 +340,13 @@ pub struct ApiResponse {
     pub body: ResponseBody,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// The same request will always have this answer, so that caches of clients may keep it.
+    pub immutable: bool,
 }
 
 impl ApiResponse {
     /// A response without warnings.
     pub fn new(code: u16, body: ResponseBody) -> Self {
-        ApiResponse { code, body, warnings: Vec::new() }
+        ApiResponse { code, body, warnings: Vec::new(), immutable: false }
     }
 }

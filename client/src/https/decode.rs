@@ -201,7 +201,7 @@ pub(super) fn stream(response: Response<Incoming>, verb: Verb) -> ApiResponse {
     } else {
         ResponseBody::Text(chunks.boxed())
     };
-    ApiResponse { code, body, warnings }
+    ApiResponse { code, body, warnings, immutable: false }
 }
 
 type Chunks = BoxStream<'static, Result<Bytes, ApiError>>;

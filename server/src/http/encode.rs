@@ -53,10 +53,15 @@ pub(super) fn response(
     };
     let mut response = finish(answer.code, media_type, body, shape.gzip);
     warnings(response.headers_mut(), &answer.warnings);
+    if answer.immutable {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(FOR_A_YEAR));
+        response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    }
     Ok(response)
 }
 
 const JSON: &str = "application/json";
+const FOR_A_YEAR: &str = "public, immutable, max-age=31536000";
 
 fn finish(code: u16, media_type: &'static str, body: Body, gzip: bool) -> Response<Body> {
     let compress = gzip && body.len().is_some_and(|n| n >= GZIP_BYTES_MIN);

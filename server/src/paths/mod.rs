@@ -42,7 +42,9 @@ pub(crate) async fn answer(
         ["version"] => document(version()),
         ["metrics"] => Ok(text(200, metrics::text(shared))),
         ["api" | "apis", ..] => discover(shared, &parts, &request.accept),
-        ["openapi", rest @ ..] => openapi::answer(&shared.documents.current(shared), rest, &request.accept),
+        ["openapi", rest @ ..] => {
+            openapi::answer(&shared.documents.current(shared), rest, query, &request.accept)
+        }
         _ => Err(ApiError::no_such_path()),
     }
 }

@@ -108,6 +108,22 @@ async fn kubectl_finds_the_support_of_field_validation() {
 }
 
 #[tokio::test]
+async fn a_document_may_be_kept_by_its_hash() {
+    let plane = plane().await;
+    let index = document(&plane, "/openapi/v3").await;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let check = async |path: &str, want: bool| {
+        let request = ApiRequest::new(Verb::Get, Target::Path(path.to_owned()));
+        assert_eq!(plane.send(request).await.unwrap().immutable, want, "{path}");
+    };
+    check(&url, true).await;
+    check(&format!("{url}&timeout=32s"), true).await;
+    check("/openapi/v3/apis/apps/v1", false).await;
+    check("/openapi/v3/apis/apps/v1?hash=ABC", false).await;
+    check("/openapi/v3", false).await;
+}
+
+#[tokio::test]
 async fn the_form_and_the_path_are_checked() {
     let plane = plane().await;
     let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";

@@ -21,7 +21,12 @@ use sha2::{Digest, Sha256};
 const JSON: &str = "application/json";
 
 /// Answers `/openapi/...`, split at its slashes.
-pub(super) fn answer(current: &Current, below: &[&str], accept: &str) -> Result<ApiResponse, ApiError> {
+pub(super) fn answer(
+    current: &Current,
+    below: &[&str],
+    query: &str,
+    accept: &str,
+) -> Result<ApiResponse, ApiError> {
     match below {
         ["v2"] => match v2_form(accept).ok_or_else(not_acceptable)? {
             Form::Json => {
@@ -37,8 +42,8 @@ pub(super) fn answer(current: &Current, below: &[&str], accept: &str) -> Result<
             Ok(raw(JSON, bytes))
         }
         ["v3", key @ ..] if only_protobuf(accept) && !key.is_empty() => Err(not_acceptable()),
-        ["v3", "api", version] => version_document(current, "", version),
-        ["v3", "apis", group, version] => version_document(current, group, version),
+        ["v3", "api", version] => version_document(current, "", version, query),
+        ["v3", "apis", group, version] => version_document(current, group, version, query),
         _ => Err(ApiError::no_such_path()),
     }
 }
@@ -71,9 +76,27 @@ fn not_acceptable() -> ApiError {
     ApiError::new(Reason::NotAcceptable, "only the following media types are accepted: application/json")
 }
 
-fn version_document(current: &Current, group: &str, version: &str) -> Result<ApiResponse, ApiError> {
+/// A document; whoever asks for it by its hash may keep it.
+fn version_document(
+    current: &Current,
+    group: &str,
+    version: &str,
+    query: &str,
+) -> Result<ApiResponse, ApiError> {
     let version = current.catalogue.version(group, version).ok_or_else(ApiError::no_such_path)?;
-    Ok(raw(JSON, made(current, group, version)?))
+    let mut answer = raw(JSON, made(current, group, version)?);
+    if let Some(asked) = query.split('&').find_map(|pair| pair.strip_prefix("hash=")) {
+        answer.immutable = asked.as_bytes() == hash(current, group, version)?;
+    }
+    Ok(answer)
+}
+
+fn hash(current: &Current, group: &str, version: &Version) -> Result<Bytes, ApiError> {
+    let key = format!("hash of {}", operations::root(group, &version.name));
+    current.bytes(&key, || {
+        let digest = Sha256::digest(made(current, group, version)?);
+        Ok(Bytes::from(hex::encode_upper(digest)))
+    })
 }
 
 fn made(current: &Current, group: &str, version: &Version) -> Result<Bytes, ApiError> {
@@ -87,8 +110,8 @@ fn index(current: &Current) -> Result<Value, ApiError> {
     for group in &current.catalogue.groups {
         for version in &group.versions {
             let key = operations::root(&group.name, &version.name);
-            let hash = hex::encode_upper(Sha256::digest(made(current, &group.name, version)?));
-            let url = format!("/openapi/v3/{key}?hash={hash}");
+            let hash = hash(current, &group.name, version)?;
+            let url = format!("/openapi/v3/{key}?hash={}", String::from_utf8_lossy(&hash));
             paths.insert(key, json!({"serverRelativeURL": url}));
         }
     }
