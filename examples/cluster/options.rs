@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// What runs containers: embedded (real processes), fake (simulated) or cri=SOCKET
     #[arg(long, default_value = "embedded", value_parser = RuntimeChoice::parse)]
     pub(crate) runtime: RuntimeChoice,
+    /// An image for all nodes out of a file or folder (OCI layout, or an archive by docker save), under NAME where it is given
+    #[arg(long, value_name = "[NAME=]PATH", value_parser = LocalImage::parse)]
+    pub(crate) image: Vec<LocalImage>,
     /// Manifests to apply, in YAML or JSON; - for the standard input
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) manifest: Vec<PathBuf>,
@@ -60,6 +63,27 @@ fn default_data() -> PathBuf {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     state.or(home).unwrap_or_else(std::env::temp_dir).join("kubewright/cluster")
+}
+
+/// An image that needs no registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalImage {
+    /// What pods call it; the names within the file otherwise.
+    pub(crate) name: Option<String>,
+    pub(crate) path: PathBuf,
+}
+
+impl LocalImage {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) => (Some(name.to_owned()), path),
+            None => (None, text),
+        };
+        if path.is_empty() || name.as_deref() == Some("") {
+            return Err("it is PATH or NAME=PATH".to_owned());
+        }
+        Ok(LocalImage { name, path: PathBuf::from(path) })
+    }
 }
 
 /// Which store.

@@ -2,7 +2,7 @@
 
 use crate::addresses::Addresses;
 use crate::demo;
-use crate::options::{Options, RuntimeChoice, StoreChoice};
+use crate::options::{LocalImage, Options, RuntimeChoice, StoreChoice};
 use crate::report::Steps;
 use kubewright::core::SystemClock;
 use kubewright::node::NodeAgentBuilder;
@@ -48,6 +48,9 @@ impl Cluster {
 
 /// Starts everything.
 pub(crate) async fn start(options: &Options, steps: &Steps) -> Result<Cluster, String> {
+    if !options.image.is_empty() && options.runtime != RuntimeChoice::Embedded {
+        return Err("--image is for --runtime embedded: other runtimes have stores of their own".to_owned());
+    }
     folder(&options.data)?;
     steps.say("opening the store");
     let store = open_store(options).await?;
@@ -147,6 +150,10 @@ async fn add_node(
             let runtime = EmbeddedRuntime::open(config, Arc::new(SystemClock)).await;
             let runtime = runtime.map_err(|e| format!("runtime of {name}: {e}"))?;
             build_demo_image(&runtime).await.map_err(|e| format!("image of the demo: {e}"))?;
+            for LocalImage { name, path } in &options.image {
+                let image = runtime.images().import(path, name.as_deref()).await;
+                image.map_err(|e| format!("--image {}: {e}", path.display()))?;
+            }
             runtimes.push(runtime.clone());
             Ok(builder.with(nodes::node(&name, move |setup: NodeSetup| {
                 let shared = Arc::new(runtime);
