@@ -1,9 +1,12 @@
 //! The example cluster for kubectl, and an image for its pods.
 
-use crate::common::{Folder, Launch, Running};
+use crate::common::{Folder, Launch, Running, left_of};
 use kubewright::runtime::images::ImageBuilder;
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+const IMAGE: &str = "localhost/busybox:1";
 
 /// A running cluster, ended when dropped.
 pub(crate) struct Cluster {
@@ -23,9 +26,11 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let folder = Folder::new();
         let one = folder.write("one.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: started\n");
-        let running =
-            Launch::new(folder.path()).args(&["--nodes", "2", "--manifest", &one]).spawn().answering();
         build_image(&folder.path().join("busybox"));
+        let image = format!("{IMAGE}={}", folder.path().join("busybox").display());
+        let launch =
+            Launch::new(folder.path()).args(&["--nodes", "2", "--manifest", &one, "--image", &image]);
+        let running = launch.spawn().answering();
         Cluster { kubeconfig: running.kubeconfig(), running, folder }
     }
 
@@ -33,14 +38,30 @@ impl Cluster {
         &self.kubeconfig
     }
 
-    /// The name of an image with a shell, as pods name it.
-    pub(crate) fn image(&self) -> String {
+    /// The name of an image with a shell that the nodes have.
+    pub(crate) fn image(&self) -> &'static str {
+        IMAGE
+    }
+
+    /// The same image by its address on the disk.
+    pub(crate) fn image_file(&self) -> String {
         format!("file://{}", self.folder.path().join("busybox").display())
     }
 
     /// A folder for files of a check.
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Ends the cluster, and tells what it left behind on the machine.
+    pub(crate) fn end(self) -> Vec<String> {
+        let Cluster { running, folder, .. } = self;
+        let code = running.end(Signal::SIGINT);
+        let mut left = left_of(folder.path());
+        if code != Some(0) {
+            left.push(format!("it ended with {code:?}"));
+        }
+        left
     }
 
     pub(crate) fn log_tail(&self) -> String {

@@ -58,6 +58,8 @@ pub(crate) struct Output {
 /// One kubectl in one namespace.
 pub(crate) struct Kubectl {
     binary: PathBuf,
+    /// Its version, 1.`minor`.
+    pub(crate) minor: u32,
     kubeconfig: PathBuf,
     pub(crate) namespace: String,
     /// Discovery caches and the like.
@@ -65,11 +67,12 @@ pub(crate) struct Kubectl {
 }
 
 impl Kubectl {
-    pub(crate) fn new(binary: &Path, kubeconfig: &Path, namespace: &str) -> Self {
+    pub(crate) fn new(version: &str, binary: &Path, kubeconfig: &Path) -> Self {
         Kubectl {
             binary: binary.to_owned(),
+            minor: minor(version),
             kubeconfig: kubeconfig.to_owned(),
-            namespace: namespace.to_owned(),
+            namespace: format!("kubectl-{}", version.replace('.', "-")),
             home: tempfile::tempdir().expect("a folder"),
         }
     }
