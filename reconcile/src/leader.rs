@@ -180,7 +180,8 @@ impl LeaderElector {
     fn record(&self, acquired: MicroTime, renewed: MicroTime, transitions: i32) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(self.options.identity.clone()),
-            lease_duration_seconds: i32::try_from(self.options.lease_duration.as_secs()).ok(),
+            // Others read whole seconds, and none would mean no lease at all.
+            lease_duration_seconds: i32::try_from(self.options.lease_duration.as_secs().max(1)).ok(),
             acquire_time: Some(acquired),
             renew_time: Some(renewed),
             lease_transitions: Some(transitions),
