@@ -22,8 +22,8 @@ pub(crate) const ORDER: &str = "KUBEWRIGHT_BENCH_CLIENT";
 pub(crate) const LISTED: usize = 5000;
 /// How many pods get new statuses in turn.
 pub(crate) const PATCHED: usize = 100;
-/// Fills a listed pod up to the size that it has upstream, where `managedFields` come along.
-const PADDING_BYTES: usize = 1150;
+/// Fills a listed pod up to the size that it has upstream.
+const PADDING_BYTES: usize = 42;
 
 /// What the client does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
