@@ -1,17 +1,17 @@
 //! The pure scheduling cycle under upstream's scheduler_perf workloads, read from plain descriptions in `benches/workloads/*.yaml`.
 //!
-//! `cargo bench -p kubewright-sched -- [NAME ...] [--nodes N] [--runs N] [--file PATH] [--explain off]`
+//! `cargo bench -p kubewright-sched -- [NAME ...] [--nodes N] [--runs N] [--file PATH] [--explain off] [--chart FOLDER] [--trace FOLDER]`
 //!
 //! A line for each workload and size: pods placed per second of the cycle (queue, filters, scores, reservation, binding request), the
 //! same with taking in the pods and their bindings, percentiles of one decision, memory of the process, and how many times the
-//! peer's figure that is. A plugin of your own is benched by adding one line to [`profile`].
+//! peer's figure that is. `--chart` draws throughput over time for each (SVG), `--trace` records what the scheduler was told, and
+//! `--replay FILE` runs such a record under the profile here. A plugin of your own is benched by adding one line to [`profile`].
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kubewright_sched::{ClusterObject, Decision, PodKey, Profile, QueueOptions, Scheduler};
+use kubewright_sched::{ClusterObject, Decision, PodKey, Profile, QueueOptions, Scheduler, Trace};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,9 +41,22 @@ struct Workload {
     /// Pods that never fit and stay in the queue.
     #[serde(default)]
     unschedulable: Option<Value>,
+    /// What each measured pod brings along.
+    #[serde(default)]
+    volumes: Option<Volumes>,
     /// A node comes and goes after so many pods.
     #[serde(default)]
     churn: usize,
+}
+
+/// Volumes of measured pods.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+enum Volumes {
+    /// A secret each.
+    Secrets,
+    /// A bound claim each, to a CSI volume that every node reaches.
+    Csi,
 }
 
 /// One size of a workload.
@@ -70,15 +83,20 @@ struct Report {
     cycle: Duration,
     intake: Duration,
     decisions: Vec<Duration>,
+    /// How many were placed in each slice of cycle time.
+    slices: Vec<usize>,
     unplaced: usize,
 }
+
+/// A slice of the chart.
+const SLICE: Duration = Duration::from_millis(5);
 
 struct Bench {
     scheduler: Scheduler,
     now: Timestamp,
     report: Report,
     /// Bindings that the scheduler has not seen confirmed yet.
-    unconfirmed: VecDeque<(Value, String)>,
+    unconfirmed: Vec<Arc<Pod>>,
 }
 
 fn node(workload: &Workload, n: usize) -> Arc<Node> {
@@ -106,7 +124,7 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-fn pod(template: &Value, name: &str, node: Option<&str>) -> Value {
+fn pod(template: &Value, name: &str) -> Value {
     let mut pod = json!({
         "metadata": {"namespace": "sched-1", "name": name, "uid": name},
         "spec": {"containers": [{
@@ -115,9 +133,6 @@ fn pod(template: &Value, name: &str, node: Option<&str>) -> Value {
         }]},
     });
     merge(&mut pod, template);
-    if let Some(node) = node {
-        pod["spec"]["nodeName"] = json!(node);
-    }
     pod
 }
 
@@ -126,10 +141,13 @@ fn typed(pod: &Value) -> Arc<Pod> {
 }
 
 impl Bench {
-    fn new(workload: &Workload, size: &Size, explain: bool) -> Self {
+    fn new(workload: &Workload, size: &Size, options: &Options) -> Self {
         let mut scheduler =
             Scheduler::new(vec![profile()], QueueOptions::default(), 1).expect("one profile has one name");
-        if !explain {
+        if options.trace.is_some() {
+            scheduler.record_trace();
+        }
+        if !options.explain {
             scheduler.attempts_mut().keep(0, 0);
         }
         let now = Timestamp::UNIX_EPOCH;
@@ -141,7 +159,7 @@ impl Bench {
         for n in 0..size.nodes {
             scheduler.apply_node(node(workload, n), now);
         }
-        Bench { scheduler, now, report: Report::default(), unconfirmed: VecDeque::new() }
+        Bench { scheduler, now, report: Report::default(), unconfirmed: Vec::new() }
     }
 
     /// Takes pods in, which is timed.
@@ -154,7 +172,7 @@ impl Bench {
     }
 
     /// Decides until nothing is ready; time that only waits is skipped.
-    fn decide(&mut self, templates: &[Value], want: usize, most_waits: usize) {
+    fn decide(&mut self, want: usize, most_waits: usize) {
         let mut waits = 0;
         while self.report.placed < want {
             let start = Instant::now();
@@ -168,9 +186,15 @@ impl Bench {
                 Some(Decision::Bind { pod, node, .. }) => {
                     self.report.decisions.push(took);
                     self.report.placed += 1;
-                    let n: usize = pod.key.name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-                    let template = &templates[n % templates.len()];
-                    self.unconfirmed.push_back((pod_of(template, &pod.key.name), node.to_string()));
+                    let slice =
+                        usize::try_from(self.report.cycle.as_micros() / SLICE.as_micros()).unwrap_or(0);
+                    if self.report.slices.len() <= slice {
+                        self.report.slices.resize(slice + 1, 0);
+                    }
+                    self.report.slices[slice] += 1;
+                    let mut bound = pod.pod.as_deref().cloned().unwrap_or_default();
+                    bound.spec.get_or_insert_default().node_name = Some(node.to_string());
+                    self.unconfirmed.push(Arc::new(bound));
                     if self.unconfirmed.len() >= 512 {
                         self.confirm();
                     }
@@ -189,6 +213,23 @@ impl Bench {
             }
         }
         self.confirm();
+    }
+
+    /// A claim with its volume.
+    fn claim(&mut self, name: &str) {
+        let claim = json!({
+            "metadata": {"namespace": "sched-1", "name": name, "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+            "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": name},
+        });
+        let volume = json!({
+            "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                     "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": name}},
+        });
+        for (resource, object) in [("persistentvolumes", volume), ("persistentvolumeclaims", claim)] {
+            let object = ClusterObject::from_value(resource, &object).expect("valid").expect("known");
+            self.scheduler.apply_object(&object, self.now);
+        }
     }
 
     fn evict(&mut self, victims: Vec<PodKey>) {
@@ -212,40 +253,46 @@ impl Bench {
 
     /// Shows the scheduler its bindings, as its informer would.
     fn confirm(&mut self) {
-        let pods: Vec<Arc<Pod>> = self
-            .unconfirmed
-            .drain(..)
-            .map(|(mut pod, node)| {
-                pod["spec"]["nodeName"] = json!(node);
-                typed(&pod)
-            })
-            .collect();
+        let pods = std::mem::take(&mut self.unconfirmed);
         self.take_in(pods);
     }
 }
 
-fn pod_of(template: &Value, name: &str) -> Value {
-    pod(template, name, None)
+/// The n-th measured pod.
+fn measured(workload: &Workload, n: usize) -> Value {
+    let name = format!("pod-{n}");
+    let mut made = pod(&workload.pods[n % workload.pods.len()], &name);
+    match workload.volumes {
+        None => {}
+        Some(Volumes::Secrets) => {
+            made["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": name}}])
+        }
+        Some(Volumes::Csi) => {
+            made["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": name}}]);
+        }
+    }
+    made
 }
 
-fn run(workload: &Workload, size: &Size, explain: bool) -> Report {
-    let mut bench = Bench::new(workload, size, explain);
+fn run(workload: &Workload, size: &Size, options: &Options) -> Report {
+    let mut bench = Bench::new(workload, size, options);
     if !workload.init.is_empty() {
         let init: Vec<_> = (0..size.init)
-            .map(|n| typed(&pod(&workload.init[n % workload.init.len()], &format!("init-{n}"), None)))
+            .map(|n| typed(&pod(&workload.init[n % workload.init.len()], &format!("init-{n}"))))
             .collect();
         bench.take_in(init);
-        bench.decide(&workload.init, size.init, 100);
+        bench.decide(size.init, 100);
         assert_eq!(bench.report.placed, size.init, "{}: the pods before do not all fit", workload.name);
     }
     if let Some(template) = &workload.unschedulable {
-        let pods = (0..size.unschedulable).map(|n| typed(&pod(template, &format!("never-{n}"), None)));
+        let pods = (0..size.unschedulable).map(|n| typed(&pod(template, &format!("never-{n}"))));
         bench.take_in(pods.collect());
     }
+    if workload.volumes == Some(Volumes::Csi) {
+        (0..size.pods).for_each(|n| bench.claim(&format!("pod-{n}")));
+    }
     bench.report = Report::default();
-    let mut left: Vec<Arc<Pod>> = (0..size.pods)
-        .map(|n| typed(&pod(&workload.pods[n % workload.pods.len()], &format!("pod-{n}"), None)))
-        .collect();
+    let mut left: Vec<Arc<Pod>> = (0..size.pods).map(|n| typed(&measured(workload, n))).collect();
     left.reverse();
     let step = if workload.churn > 0 { workload.churn } else { size.pods.max(1) };
     let mut extra = size.nodes;
@@ -253,7 +300,7 @@ fn run(workload: &Workload, size: &Size, explain: bool) -> Report {
         let pods: Vec<_> = left.split_off(left.len().saturating_sub(step)).into_iter().rev().collect();
         let want = bench.report.placed + pods.len();
         bench.take_in(pods);
-        bench.decide(&workload.pods, want, 100);
+        bench.decide(want, 100);
         if workload.churn > 0 {
             let start = Instant::now();
             bench.scheduler.apply_node(node(workload, extra), bench.now);
@@ -261,6 +308,10 @@ fn run(workload: &Workload, size: &Size, explain: bool) -> Report {
             bench.report.cycle += start.elapsed();
             extra += 1;
         }
+    }
+    if let (Some(folder), Some(trace)) = (&options.trace, bench.scheduler.take_trace()) {
+        let file = folder.join(format!("{}-{}.jsonl", workload.name, size.nodes));
+        std::fs::write(&file, trace.to_lines()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     }
     bench.report.unplaced = size.pods - bench.report.placed;
     bench.report.decisions.sort_unstable();
@@ -299,16 +350,72 @@ fn print(workload: &Workload, size: &Size, mut reports: Vec<Report>) {
     );
 }
 
+/// Draws pods per second over time.
+#[expect(clippy::cast_precision_loss, reason = "a picture")]
+fn chart(workload: &Workload, size: &Size, report: &Report) -> String {
+    let rate = |n: usize| n as f64 / SLICE.as_secs_f64();
+    let most = report.slices.iter().map(|n| rate(*n)).fold(1.0, f64::max);
+    let step = 760.0 / report.slices.len().max(2) as f64;
+    let points: Vec<String> = report
+        .slices
+        .iter()
+        .enumerate()
+        .map(|(at, n)| format!("{:.1},{:.1}", 30.0 + step * at as f64, 270.0 - 240.0 * rate(*n) / most))
+        .collect();
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 300\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <text x=\"30\" y=\"16\">{} on {} nodes: pods/s of cycle time, up to {most:.0}; {} ms in all</text>\n\
+         <path d=\"M30 30V270H790\" fill=\"none\" stroke=\"gray\"/>\n\
+         <polyline points=\"{}\" fill=\"none\" stroke=\"steelblue\"/>\n</svg>\n",
+        workload.name,
+        size.nodes,
+        report.cycle.as_millis(),
+        points.join(" "),
+    )
+}
+
+/// Replays a record under the profile here.
+fn replay(file: &std::path::Path) {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let trace = Trace::from_lines(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let mut scheduler =
+        Scheduler::new(vec![profile()], QueueOptions::default(), 1).expect("one profile has one name");
+    let start = Instant::now();
+    let outcome = trace.replay(&mut scheduler, SignedDuration::from_secs(600));
+    let outcome = outcome.unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    println!(
+        "{}: {} facts, {} placed, {} evicted, {} left over, {:.3} s",
+        file.display(),
+        trace.entries.len(),
+        outcome.placed.len(),
+        outcome.evicted.len(),
+        outcome.refused.len(),
+        start.elapsed().as_secs_f64(),
+    );
+}
+
 struct Options {
     names: Vec<String>,
     nodes: Option<usize>,
     runs: usize,
     files: Vec<PathBuf>,
     explain: bool,
+    chart: Option<PathBuf>,
+    trace: Option<PathBuf>,
+    replay: Option<PathBuf>,
 }
 
 fn options() -> Options {
-    let mut options = Options { names: Vec::new(), nodes: None, runs: 3, files: Vec::new(), explain: true };
+    let mut options = Options {
+        names: Vec::new(),
+        nodes: None,
+        runs: 3,
+        files: Vec::new(),
+        explain: true,
+        chart: None,
+        trace: None,
+        replay: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -316,6 +423,9 @@ fn options() -> Options {
             "--nodes" => options.nodes = arguments.next().and_then(|n| n.parse().ok()),
             "--runs" => options.runs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1).max(1),
             "--file" => options.files.extend(arguments.next().map(PathBuf::from)),
+            "--chart" => options.chart = arguments.next().map(PathBuf::from),
+            "--trace" => options.trace = arguments.next().map(PathBuf::from),
+            "--replay" => options.replay = arguments.next().map(PathBuf::from),
             "--explain" => options.explain = arguments.next().as_deref() != Some("off"),
             name => options.names.push(name.to_owned()),
         }
@@ -331,6 +441,9 @@ fn options() -> Options {
 
 fn main() {
     let options = options();
+    if let Some(file) = &options.replay {
+        return replay(file);
+    }
     println!(
         "{:<32} {:>6} {:>6} {:>6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6}",
         "workload",
@@ -354,7 +467,12 @@ fn main() {
             continue;
         }
         for size in workload.sizes.iter().filter(|s| options.nodes.is_none_or(|n| n == s.nodes)) {
-            let reports = (0..options.runs).map(|_| run(&workload, size, options.explain)).collect();
+            let reports: Vec<Report> = (0..options.runs).map(|_| run(&workload, size, &options)).collect();
+            if let (Some(folder), Some(report)) = (&options.chart, reports.last()) {
+                let file = folder.join(format!("{}-{}.svg", workload.name, size.nodes));
+                let drawn = chart(&workload, size, report);
+                std::fs::write(&file, drawn).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            }
             print(&workload, size, reports);
         }
     }

@@ -86,14 +86,18 @@ impl Scheduler {
         self.try_to_bind(key, now)
     }
 
-    /// The bindings of pods that have got what they waited for since the last call.
+    /// The bindings of pods that have got what they waited for since the last call, and of those that a plugin let go on: to be asked
+    /// after each decision.
     pub fn take_prepared(&mut self, now: Timestamp) -> Vec<Decision> {
+        let released = std::mem::take(&mut self.released);
+        let mut ready: Vec<Decision> = released.iter().filter_map(|key| self.allow(key, now)).collect();
         if self.awaiting.is_empty() || !std::mem::take(&mut self.objects_changed) {
-            return Vec::new();
+            return ready;
         }
         let mut keys: Vec<PodKey> = self.awaiting.iter().cloned().collect();
         keys.sort_unstable();
-        keys.iter().filter_map(|key| self.try_to_bind(key, now)).collect()
+        ready.extend(keys.iter().filter_map(|key| self.try_to_bind(key, now)));
+        ready
     }
 
     fn try_to_bind(&mut self, key: &PodKey, now: Timestamp) -> Option<Decision> {
@@ -166,6 +170,7 @@ impl Scheduler {
         for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
             let cx = CycleContext::new(info, &self.nodes, None);
             plugin.reserve(cx, node).map_err(|refusal| (plugin.name(), refusal))?;
+            self.released.extend(plugin.released());
         }
         self.volumes_changed(info);
         Ok(())
@@ -261,12 +266,20 @@ impl Scheduler {
     /// Takes back what a try took: the place on the node and the plugins' reservations.
     pub(crate) fn release(&mut self, info: &Arc<PodInfo>, now: Timestamp) {
         let Some(placed) = self.nodes.placed(&info.key).map(|p| p.node) else { return };
+        let mut abandoned = Vec::new();
         if let Some(profile) = self.profile_mut(info.scheduler_name()) {
             for plugin in profile.plugins_mut().filter(|p| p.points().contains(Points::RESERVE)) {
                 plugin.unreserve(info, placed);
+                abandoned.extend(plugin.abandoned());
             }
         }
         self.volumes_changed(info);
         self.unplace(&info.key, now);
+        for key in abandoned {
+            // A binding that is on its way is not called back.
+            if self.in_flight.get(&key).is_some_and(|f| f.stage == Stage::Held) {
+                self.failed(&key, now);
+            }
+        }
     }
 }

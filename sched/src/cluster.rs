@@ -4,6 +4,7 @@ use crate::events::ClusterEvent;
 use crate::objects::{Objects, Watched};
 use crate::pod::PodKey;
 use crate::scheduler::Scheduler;
+use crate::trace::Fact;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
@@ -12,6 +13,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// An object that some plugin looks at.
@@ -85,6 +88,53 @@ impl ClusterObject {
         }
     }
 
+    /// An object of a resource (`persistentvolumes` and the like); `None` for one that no plugin looks at.
+    ///
+    /// # Errors
+    /// The object does not fit its type.
+    pub fn from_value(resource: &str, object: &Value) -> Result<Option<Self>, serde_json::Error> {
+        fn read<T: DeserializeOwned>(
+            wrap: fn(Arc<T>) -> ClusterObject,
+            object: &Value,
+        ) -> Result<Option<ClusterObject>, serde_json::Error> {
+            T::deserialize(object).map(|o| Some(wrap(Arc::new(o))))
+        }
+        match resource {
+            "namespaces" => read(Self::Namespace, object),
+            "services" => read(Self::Service, object),
+            "replicationcontrollers" => read(Self::ReplicationController, object),
+            "replicasets" => read(Self::ReplicaSet, object),
+            "statefulsets" => read(Self::StatefulSet, object),
+            "poddisruptionbudgets" => read(Self::PodDisruptionBudget, object),
+            "persistentvolumeclaims" => read(Self::PersistentVolumeClaim, object),
+            "persistentvolumes" => read(Self::PersistentVolume, object),
+            "storageclasses" => read(Self::StorageClass, object),
+            "csinodes" => read(Self::CsiNode, object),
+            "csidrivers" => read(Self::CsiDriver, object),
+            "csistoragecapacities" => read(Self::CsiStorageCapacity, object),
+            _ => Ok(None),
+        }
+    }
+
+    /// The object as JSON, for traces.
+    pub fn to_value(&self) -> Value {
+        let written = match self {
+            ClusterObject::Namespace(o) => serde_json::to_value(o),
+            ClusterObject::Service(o) => serde_json::to_value(o),
+            ClusterObject::ReplicationController(o) => serde_json::to_value(o),
+            ClusterObject::ReplicaSet(o) => serde_json::to_value(o),
+            ClusterObject::StatefulSet(o) => serde_json::to_value(o),
+            ClusterObject::PodDisruptionBudget(o) => serde_json::to_value(o),
+            ClusterObject::PersistentVolumeClaim(o) => serde_json::to_value(o),
+            ClusterObject::PersistentVolume(o) => serde_json::to_value(o),
+            ClusterObject::StorageClass(o) => serde_json::to_value(o),
+            ClusterObject::CsiNode(o) => serde_json::to_value(o),
+            ClusterObject::CsiDriver(o) => serde_json::to_value(o),
+            ClusterObject::CsiStorageCapacity(o) => serde_json::to_value(o),
+        };
+        written.unwrap_or_default()
+    }
+
     /// The kind of a controller with its selector.
     fn controller(&self) -> Option<(&'static str, Option<LabelSelector>)> {
         match self {
@@ -110,6 +160,7 @@ impl ClusterObject {
 impl Scheduler {
     /// An object came or changed.
     pub fn apply_object(&mut self, object: &ClusterObject, now: Timestamp) {
+        self.record(now, || Fact::Object(object.resource().to_owned(), object.to_value()));
         let (objects, symbols) = self.nodes.objects_mut();
         let before = changes(objects);
         match object {
@@ -139,6 +190,7 @@ impl Scheduler {
 
     /// An object went; only its kind and key are looked at.
     pub fn remove_object(&mut self, object: &ClusterObject, now: Timestamp) {
+        self.record(now, || Fact::ObjectGone(object.resource().to_owned(), object.to_value()));
         let (objects, symbols) = self.nodes.objects_mut();
         let before = changes(objects);
         let key = object.key();

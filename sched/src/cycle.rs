@@ -70,6 +70,61 @@ impl CycleCache {
         accepts
     }
 
+    /// The nodes that removing pods may clear for a pod.
+    pub(crate) fn clearable(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        nodes: &mut NodeTable,
+    ) -> Vec<NodeIndex> {
+        let mut cache = self.take(pod);
+        cache.refresh(profile, pod, nodes);
+        self.filter(&mut cache, profile, pod, nodes);
+        let trial = TrialRun { cache: &mut cache, profile, pod, nodes, at: 0, tried: Vec::new() };
+        let rows = trial.resolvable_since(0).1.into_iter().map(|(node, _)| node).collect();
+        self.put(cache);
+        rows
+    }
+
+    /// Whether a node would do for a pod if another pod were not there.
+    pub(crate) fn fits_without(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        nodes: &mut NodeTable,
+        node: NodeIndex,
+        gone: &Arc<PodInfo>,
+    ) -> bool {
+        let mut cache = self.take(pod);
+        cache.refresh(profile, pod, nodes);
+        nodes.shift(gone, node, -1);
+        let fits = cache.fits(profile, pod, nodes, node).is_ok();
+        nodes.shift(gone, node, 1);
+        cache.settle(profile, pod, nodes, node);
+        self.put(cache);
+        fits
+    }
+
+    /// A node other than `except` that would do for a pod.
+    pub(crate) fn elsewhere(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        nodes: &mut NodeTable,
+        except: NodeIndex,
+    ) -> Option<NodeIndex> {
+        let mut cache = self.take(pod);
+        cache.refresh(profile, pod, nodes);
+        self.filter(&mut cache, profile, pod, nodes);
+        let rows = self.feasible.iter().flat_map(|(cell, _)| cache.cells.rows(*cell).take(2));
+        let found = rows
+            .filter(|(node, _)| *node != except)
+            .max_by_key(|(node, total)| (*total, std::cmp::Reverse(*node)));
+        let found = found.map(|(node, _)| node);
+        self.put(cache);
+        found
+    }
+
     /// Asks the PostFilter plugins, in order, until one helps.
     pub(crate) fn post_filter(
         &mut self,

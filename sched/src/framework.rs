@@ -374,6 +374,16 @@ pub trait Plugin: Send + Sync + 'static {
         Permit::Allow
     }
 
+    /// Pods that Permit held and that may go on now; asked after a Reserve of this plugin.
+    fn released(&mut self) -> Vec<PodKey> {
+        Vec::new()
+    }
+
+    /// Pods that have a place and shall give it back; asked after an Unreserve of this plugin.
+    fn abandoned(&mut self) -> Vec<PodKey> {
+        Vec::new()
+    }
+
     /// PreBind: requests to be sent, in order, before the binding.
     ///
     /// # Errors

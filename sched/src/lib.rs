@@ -21,6 +21,7 @@
 //! assert!(matches!(scheduler.schedule_one(now), Some(Decision::Bind { node, .. }) if node == "a"));
 //! ```
 
+mod advice;
 mod binding;
 mod cells;
 mod class;
@@ -46,8 +47,10 @@ mod resources;
 mod scheduler;
 mod selection;
 mod terms;
+pub mod trace;
 mod volumes;
 
+pub use advice::Advice;
 pub use class::{Owner, PodClass};
 pub use cluster::ClusterObject;
 pub use columns::ResourceColumns;
@@ -67,4 +70,5 @@ pub use resources::{DEFAULT_MEMORY, DEFAULT_MILLI_CPU, PodRequests, Resources};
 pub use scheduler::{Decision, Scheduler};
 pub use selection::{NodeDemand, NodeTerm, TextTerm};
 pub use terms::{AffinityTerm, AffinityTerms, SpreadConstraint};
+pub use trace::{Trace, what_if};
 pub use volumes::{Disk, PodVolume, VolumeObjects};

@@ -8,7 +8,7 @@ use crate::framework::{
 };
 use crate::node::{NodeIndex, NodeTable};
 use crate::objects::Watched;
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, PodKey};
 use crate::queue::QueuedPod;
 use kubewright_core::ApiRequest;
 use std::cmp::Ordering;
@@ -90,6 +90,12 @@ impl Plugin for Masked {
     }
     fn permit(&self, cx: CycleContext<'_>, node: NodeIndex) -> Permit {
         self.plugin.permit(cx, node)
+    }
+    fn released(&mut self) -> Vec<PodKey> {
+        self.plugin.released()
+    }
+    fn abandoned(&mut self) -> Vec<PodKey> {
+        self.plugin.abandoned()
     }
     fn pre_bind(&self, cx: CycleContext<'_>, node: NodeIndex) -> Result<Vec<ApiRequest>, Refusal> {
         self.plugin.pre_bind(cx, node)

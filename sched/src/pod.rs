@@ -187,6 +187,21 @@ impl PodInfo {
         }
     }
 
+    /// The same pod as if it were on no node, to look for another one.
+    pub(crate) fn unbound(&self) -> Self {
+        PodInfo {
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            pod: self.pod.clone(),
+            created: self.created,
+            started: self.started,
+            gates: self.gates.clone(),
+            class: self.class.clone(),
+            node_name: None,
+            phase: self.phase,
+        }
+    }
+
     /// What it asks for.
     pub fn requests(&self) -> &PodRequests {
         &self.class.requests

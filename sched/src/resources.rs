@@ -85,14 +85,17 @@ impl Resources {
     }
 }
 
+/// No amount is taken for more than this, so that sums and percentages of absurd ones do not overflow.
+const AMOUNT_MAX: i64 = 1 << 53;
+
 /// A quantity in thousandths, rounded up.
 fn milli(amount: &Quantity) -> i64 {
-    quantity::Quantity::parse(&amount.0).map_or(0, |q| q.milli_value())
+    quantity::Quantity::parse(&amount.0).map_or(0, |q| q.milli_value()).clamp(-AMOUNT_MAX, AMOUNT_MAX)
 }
 
 /// A quantity in whole units, rounded up.
 pub(crate) fn whole(amount: &Quantity) -> i64 {
-    quantity::Quantity::parse(&amount.0).map_or(0, |q| q.value())
+    quantity::Quantity::parse(&amount.0).map_or(0, |q| q.value()).clamp(-AMOUNT_MAX, AMOUNT_MAX)
 }
 
 /// What a pod asks for, and the same with upstream's assumptions for containers that ask for nothing.

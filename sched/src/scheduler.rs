@@ -10,6 +10,7 @@ use crate::node::NodeTable;
 use crate::pod::{PodInfo, PodKey};
 use crate::profile::{Profile, ProfileError};
 use crate::queue::{Queue, QueueOptions, QueueOrder, QueuedPod};
+use crate::trace::{Entry, Fact, Trace};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kubewright_core::ApiRequest;
@@ -72,11 +73,14 @@ pub struct Scheduler {
     pub(crate) in_flight: FxHashMap<PodKey, InFlight>,
     /// Chosen pods that wait for what PreBind asked for.
     pub(crate) awaiting: FxHashSet<PodKey>,
+    /// Held pods that a plugin lets go on.
+    pub(crate) released: Vec<PodKey>,
     /// Whether any object changed since they were asked.
     pub(crate) objects_changed: bool,
     /// Whom a pod waits for that was made room for.
     victims: FxHashMap<PodKey, Vec<PodKey>>,
     attempts: Attempts,
+    trace: Option<Trace>,
     /// Counts cycles; breaks ties among equal nodes.
     tie: u64,
 }
@@ -116,9 +120,11 @@ impl Scheduler {
             queue: Queue::new(options),
             in_flight: FxHashMap::default(),
             awaiting: FxHashSet::default(),
+            released: Vec::new(),
             objects_changed: false,
             victims: FxHashMap::default(),
             attempts: Attempts::default(),
+            trace: None,
             tie: seed,
         })
     }
@@ -158,8 +164,25 @@ impl Scheduler {
         &self.queue
     }
 
+    /// Begins to record what the scheduler is told.
+    pub fn record_trace(&mut self) {
+        self.trace = Some(Trace::default());
+    }
+
+    /// Ends recording and gives what was recorded.
+    pub fn take_trace(&mut self) -> Option<Trace> {
+        self.trace.take()
+    }
+
+    pub(crate) fn record(&mut self, at: Timestamp, fact: impl FnOnce() -> Fact) {
+        if let Some(trace) = &mut self.trace {
+            trace.entries.push(Entry { at, fact: fact() });
+        }
+    }
+
     /// A node came or changed.
     pub fn apply_node(&mut self, node: Arc<Node>, now: Timestamp) {
+        self.record(now, || Fact::Node(serde_json::to_value(&node).unwrap_or_default()));
         let name: SmolStr = node.metadata.name.as_deref().unwrap_or("").into();
         let change = self.nodes.apply(node);
         if change.any() {
@@ -172,6 +195,7 @@ impl Scheduler {
 
     /// A node went.
     pub fn remove_node(&mut self, name: &str, now: Timestamp) {
+        self.record(now, || Fact::NodeGone(name.to_owned()));
         let Some(index) = self.nodes.find(name) else { return };
         self.nodes.remove(name);
         self.observe(|p, nodes| p.observe(TableChange::Node(index), nodes));
@@ -180,6 +204,7 @@ impl Scheduler {
 
     /// A pod came or changed.
     pub fn apply_pod(&mut self, pod: Arc<Pod>, now: Timestamp) {
+        self.record(now, || Fact::Pod(serde_json::to_value(&pod).unwrap_or_default()));
         let info = Arc::new(self.nodes.compile(pod));
         let key = info.key.clone();
         if info.node_name().is_some() {
@@ -198,6 +223,7 @@ impl Scheduler {
 
     /// A pod went.
     pub fn remove_pod(&mut self, key: &PodKey, now: Timestamp) {
+        self.record(now, || Fact::PodGone(key.namespace.to_string(), key.name.to_string()));
         self.drop_pending(key, now);
         self.unplace(key, now);
     }

@@ -156,10 +156,13 @@ impl Loop {
     fn decide(&mut self) {
         let now = self.cx.now();
         self.scheduler.advance(now);
-        for decision in self.scheduler.take_prepared(now) {
-            self.carry_out(decision);
-        }
-        while self.calls.len() < CALLS_MAX {
+        loop {
+            for decision in self.scheduler.take_prepared(now) {
+                self.carry_out(decision);
+            }
+            if self.calls.len() >= CALLS_MAX {
+                return;
+            }
             match self.scheduler.schedule_one(now) {
                 None => return,
                 Some(decision) => self.carry_out(decision),
