@@ -22,7 +22,12 @@ impl Cluster {
         let server = FakeApi::with_clock(Arc::new(SystemClock));
         let client = server.client();
         let namespaces = Api::<Namespace>::all(client.clone());
-        namespaces.create(&serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"team": "x"}}})).unwrap()).await.unwrap();
+        namespaces
+            .create(
+                &serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"team": "x"}}})).unwrap(),
+            )
+            .await
+            .unwrap();
         for (name, zone) in [("a", "z1"), ("b", "z2")] {
             let node = json!({
                 "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone, "kubernetes.io/hostname": name}},
@@ -62,7 +67,8 @@ async fn pods_are_bound_where_their_terms_say() {
     let c = Cluster::new().await;
     let term = json!([{"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {"matchLabels": {"app": "x"}},
         "namespaceSelector": {"matchLabels": {"team": "x"}}}]);
-    let anti = json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}});
+    let anti =
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}});
     c.add("one", "1", json!({"app": "x"}), anti.clone()).await;
     c.add("two", "1", json!({"app": "x"}), anti.clone()).await;
     c.add("three", "1", json!({"app": "x"}), anti).await;

@@ -203,7 +203,7 @@ impl Bench {
                     self.report.decisions.push(took);
                     self.evict(nominated.map(|(_, victims)| victims).unwrap_or_default());
                 }
-                Some(Decision::Wait { .. } | Decision::Prepare { .. }) => {}
+                Some(Decision::Wait { .. } | Decision::Prepare { .. } | Decision::Consult { .. }) => {}
                 None => {
                     waits += 1;
                     if waits > most_waits || !self.wait() {

@@ -70,6 +70,38 @@ impl CycleCache {
         accepts
     }
 
+    /// The nodes that the last cycle, which was this pod's, found feasible.
+    pub(crate) fn feasible_rows(&self, pod: &PodInfo) -> impl Iterator<Item = NodeIndex> + '_ {
+        let cache = self.classes.get(&pod.class.id);
+        let cells = self.feasible.iter().map(|(cell, _)| *cell);
+        cells
+            .flat_map(move |cell| cache.into_iter().flat_map(move |c| c.cells.rows(cell)))
+            .map(|(node, _)| node)
+    }
+
+    /// The best of the nodes that the last cycle, which was this pod's, found feasible, among those named, with what is added to their
+    /// scores.
+    pub(crate) fn best_among(
+        &self,
+        pod: &PodInfo,
+        extra: &FxHashMap<NodeIndex, i64>,
+        tie: u64,
+    ) -> Option<Choice> {
+        let cache = self.classes.get(&pod.class.id)?;
+        let cells = self.feasible.iter().zip(&self.totals);
+        let mut rows: Vec<(i64, NodeIndex)> = cells
+            .flat_map(|((cell, _), shared)| {
+                cache.cells.rows(*cell).map(move |(node, local)| (shared + local, node))
+            })
+            .filter_map(|(total, node)| Some((total + extra.get(&node)?, node)))
+            .collect();
+        rows.sort_unstable();
+        let highest = rows.last()?.0;
+        let equals = &rows[rows.partition_point(|(total, _)| *total < highest)..];
+        let pick = usize::try_from(tie % equals.len() as u64).unwrap_or(0);
+        Some(Choice { node: equals[pick].1, feasible: rows.len() })
+    }
+
     /// The nodes that removing pods may clear for a pod.
     pub(crate) fn clearable(
         &mut self,

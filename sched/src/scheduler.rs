@@ -1,6 +1,7 @@
 //! The scheduler: facts about nodes and pods go in, decisions come out. It reads no clock and talks to nobody.
 
 use crate::binding::InFlight;
+use crate::config::ExtenderConfig;
 use crate::cycle::{Choice, CycleCache, refused_try};
 use crate::diagnosis::{Diagnosis, Refusal, sentence};
 use crate::events::{ClusterEvent, Hint};
@@ -46,6 +47,15 @@ pub enum Decision {
         /// PreBind's requests.
         requests: Vec<ApiRequest>,
     },
+    /// Ask these extenders about the pod, one after the other, then call [`Scheduler::consulted`].
+    Consult {
+        /// The pod.
+        pod: Arc<PodInfo>,
+        /// Which of [`Scheduler::extenders`].
+        extenders: Vec<usize>,
+        /// The nodes that the plugins accept, in order of their names.
+        nodes: Vec<SmolStr>,
+    },
     /// A Permit plugin holds the pod; [`Scheduler::advance`] gives it up after this time.
     Wait {
         /// The pod.
@@ -73,6 +83,9 @@ pub struct Scheduler {
     pub(crate) in_flight: FxHashMap<PodKey, InFlight>,
     /// Chosen pods that wait for what PreBind asked for.
     pub(crate) awaiting: FxHashSet<PodKey>,
+    pub(crate) extenders: Vec<ExtenderConfig>,
+    /// Pods that extenders are asked about.
+    pub(crate) consulting: FxHashMap<PodKey, QueuedPod>,
     /// Held pods that a plugin lets go on.
     pub(crate) released: Vec<PodKey>,
     /// Whether any object changed since they were asked.
@@ -120,6 +133,8 @@ impl Scheduler {
             queue: Queue::new(options),
             in_flight: FxHashMap::default(),
             awaiting: FxHashSet::default(),
+            extenders: Vec::new(),
+            consulting: FxHashMap::default(),
             released: Vec::new(),
             objects_changed: false,
             victims: FxHashMap::default(),
@@ -209,6 +224,7 @@ impl Scheduler {
         let key = info.key.clone();
         if info.node_name().is_some() {
             self.queue.remove(&key);
+            self.consulting.remove(&key);
             self.awaiting.remove(&key);
             // The watch may be faster than the answer to the binding.
             self.bound(&key);
@@ -216,7 +232,10 @@ impl Scheduler {
             self.apply_placed(info, now);
         } else if info.is_terminal() || info.is_terminating() {
             self.drop_pending(&key, now);
-        } else if self.profile(info.scheduler_name()).is_some() && !self.in_flight.contains_key(&key) {
+        } else if self.profile(info.scheduler_name()).is_some()
+            && !self.in_flight.contains_key(&key)
+            && !self.consulting.contains_key(&key)
+        {
             self.apply_pending(info, now);
         }
     }
@@ -261,8 +280,7 @@ impl Scheduler {
     /// Tries the first pod of the queue; `None` where none is ready.
     pub fn schedule_one(&mut self, now: Timestamp) -> Option<Decision> {
         let pod = self.queue.pop(&ProfileOrder(&self.profiles))?;
-        self.tie = self.tie.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let tie = self.tie >> 33;
+        let tie = self.next_tie();
         // A plugin that panics costs its pod this try and the profile what it remembers, nothing more.
         let found = catch_unwind(AssertUnwindSafe(|| self.find_node(&pod, tie)));
         let found = found.unwrap_or_else(|panic| {
@@ -271,12 +289,20 @@ impl Scheduler {
             Err(Box::new(refused_try(&self.nodes, "Scheduler", Refusal::error(text))))
         });
         Some(match found {
-            Ok(choice) => {
-                self.note_choice(&pod, choice, now);
-                self.commit(pod, choice.node, now)
-            }
+            Ok(choice) => match self.consult(&pod) {
+                Some(consult) => consult,
+                None => {
+                    self.note_choice(&pod, choice, now);
+                    self.commit(pod, choice.node, now)
+                }
+            },
             Err(diagnosis) => self.refuse_pod(pod, *diagnosis, now),
         })
+    }
+
+    pub(crate) fn next_tie(&mut self) -> u64 {
+        self.tie = self.tie.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        self.tie >> 33
     }
 
     fn find_node(&mut self, pod: &QueuedPod, tie: u64) -> Result<Choice, Box<Diagnosis>> {
@@ -302,7 +328,7 @@ impl Scheduler {
         }
     }
 
-    fn note_choice(&mut self, pod: &QueuedPod, choice: Choice, now: Timestamp) {
+    pub(crate) fn note_choice(&mut self, pod: &QueuedPod, choice: Choice, now: Timestamp) {
         if !self.attempts.is_on() {
             return;
         }
@@ -370,6 +396,7 @@ impl Scheduler {
 
     fn drop_pending(&mut self, key: &PodKey, now: Timestamp) {
         self.queue.remove(key);
+        self.consulting.remove(key);
         self.settle_nomination(key);
         self.awaiting.remove(key);
         if let Some(flight) = self.in_flight.remove(key) {
@@ -409,7 +436,12 @@ impl Scheduler {
         }
     }
 
-    fn refuse_pod(&mut self, pod: QueuedPod, mut diagnosis: Diagnosis, now: Timestamp) -> Decision {
+    pub(crate) fn refuse_pod(
+        &mut self,
+        pod: QueuedPod,
+        mut diagnosis: Diagnosis,
+        now: Timestamp,
+    ) -> Decision {
         let mut nominated = None;
         if diagnosis.is_error() || diagnosis.nodes == 0 {
             return self.requeue_refused(pod, diagnosis, None, now);

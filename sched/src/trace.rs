@@ -3,6 +3,7 @@
 //! The same trace and seed give the same placements; another profile shows what would be different ([`what_if`]).
 
 use crate::cluster::ClusterObject;
+use crate::extender::Consultation;
 use crate::pod::PodKey;
 use crate::scheduler::{Decision, Scheduler};
 use jiff::{SignedDuration, Timestamp};
@@ -200,6 +201,13 @@ impl Replay<'_> {
             }
             Decision::Prepare { pod, .. } => {
                 if let Some(next) = self.scheduler.prepared(&pod.key, at) {
+                    self.carry_out(next, at);
+                }
+            }
+            // Nobody is there to be asked.
+            Decision::Consult { pod, nodes, .. } => {
+                let answer = Ok(Consultation::of(&nodes));
+                if let Some(next) = self.scheduler.consulted(&pod.key, answer, at) {
                     self.carry_out(next, at);
                 }
             }

@@ -53,6 +53,7 @@ fn next(scheduler: &mut Scheduler, now: i64) -> String {
         }
         Some(Decision::Unschedulable { diagnosis, .. }) => diagnosis.to_string(),
         Some(Decision::Wait { .. }) => "waits".to_owned(),
+        Some(Decision::Consult { .. }) => "consults".to_owned(),
         Some(Decision::Prepare { .. }) => "prepares".to_owned(),
         None => "idle".to_owned(),
     }

@@ -181,6 +181,12 @@ impl Loop {
                 self.calls.spawn(async move { Done::Prepared(pod.key.clone(), send.await) });
             }
             Decision::Wait { .. } => {}
+            Decision::Consult { pod, .. } => {
+                // A pod must not be bound past an extender that has a say.
+                let answer = Err("extenders are not asked by this scheduler".to_owned());
+                let decision = self.scheduler.consulted(&pod.key, answer, self.cx.now());
+                decision.into_iter().for_each(|d| self.carry_out(d));
+            }
             Decision::Unschedulable { pod, diagnosis, nominated } => {
                 let cx = self.cx.clone();
                 self.calls.spawn(async move {

@@ -226,6 +226,7 @@ impl Configuration {
     pub fn scheduler(&self, registry: &Registry, seed: u64) -> Result<Scheduler, Vec<ConfigError>> {
         let profiles = self.profiles(registry)?;
         Scheduler::new(profiles, self.queue(), seed)
+            .map(|scheduler| scheduler.with_extenders(self.extenders.clone()))
             .map_err(|e| vec![ConfigError::new("profiles", e.to_string())])
     }
 

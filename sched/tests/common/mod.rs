@@ -96,6 +96,7 @@ impl Cluster {
             Some(Decision::Unschedulable { diagnosis, .. }) => diagnosis.to_string(),
             Some(Decision::Prepare { node, .. }) => format!("prepares {node}"),
             Some(Decision::Wait { .. }) => "waits".to_owned(),
+            Some(Decision::Consult { .. }) => "consults".to_owned(),
             None => "idle".to_owned(),
         }
     }

@@ -201,12 +201,23 @@ fn pod() -> impl Strategy<Value = Value> {
         })
 }
 
-/// A history of a small cluster. Few pod templates, so that pods of one class come again after the cluster changed.
-pub(crate) fn case() -> impl Strategy<Value = Case> {
+/// One of many nodes; some share a host name.
+fn plain_node(n: usize) -> Value {
+    let host = format!("m{}", if n % 10 == 9 { n - 1 } else { n });
+    json!({
+        "metadata": {"name": format!("m{n}"), "labels": {
+            "kubernetes.io/hostname": host, "topology.kubernetes.io/zone": ZONES[n % 3], "rack": format!("r{}", n / 20)}},
+        "status": {"allocatable": {"cpu": "2", "memory": "4Gi", "pods": "3"}},
+    })
+}
+
+/// A history of a small cluster, with `further` nodes besides. Few pod templates, so that pods of one class come again after the cluster changed.
+pub(crate) fn case(further: usize) -> impl Strategy<Value = Case> {
     let templates = vec(pod(), 1..5);
     let steps = vec((0..12u8, 0..64usize, node()), 1..40);
-    (any::<u64>(), vec(node(), 1..7), templates, steps).prop_map(|(seed, nodes, templates, steps)| {
+    (any::<u64>(), vec(node(), 1..7), templates, steps).prop_map(move |(seed, nodes, templates, steps)| {
         let mut history: Vec<Step> = nodes.into_iter().map(Step::Node).collect();
+        history.extend((0..further).map(|n| Step::Node(plain_node(n))));
         for (what, n, node) in steps {
             history.push(match what {
                 0 => Step::Node(node),
