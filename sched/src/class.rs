@@ -57,8 +57,10 @@ pub struct PodClass {
     spread: Vec<SpreadConstraint>,
     images: Vec<Symbol>,
     volumes: Vec<PodVolume>,
-    /// `spec.resourceClaims`, as JSON: classes differ by it, plugins read the pod.
+    /// Whether there are any `spec.resourceClaims`.
     has_claims: bool,
+    /// The same class without volumes, where it has any: pods that differ by their volumes alone share it.
+    pub(crate) base: Option<Arc<PodClass>>,
 }
 
 impl PodClass {
@@ -139,6 +141,7 @@ impl PodClass {
             images: containers().map(|c| image(c, symbols)).collect(),
             volumes: volumes::compile(pod),
             has_claims: spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()),
+            base: None,
             labels,
         }
     }
@@ -191,6 +194,8 @@ pub(crate) struct Classes {
     /// By a quick hash.
     known: FxHashMap<u64, Vec<Known>>,
     count: usize,
+    /// Unused classes are looked for when there are more than this.
+    limit: usize,
     /// The next id.
     next: u32,
 }
@@ -203,11 +208,18 @@ impl Classes {
         if let Some((_, class)) = found {
             return class.clone();
         }
-        if self.count >= CLASSES_MAX {
+        if self.count >= self.limit.max(CLASSES_MAX) {
             self.forget();
+            self.limit = 2 * self.count;
         }
         self.next += 1;
-        let class = Arc::new(PodClass::compile(self.next, pod, symbols));
+        let mut class = PodClass::compile(self.next, pod, symbols);
+        if !class.volumes.is_empty() {
+            let mut bare = (**pod).clone();
+            bare.spec.get_or_insert_default().volumes = None;
+            class.base = Some(self.of(&Arc::new(bare), symbols));
+        }
+        let class = Arc::new(class);
         self.known.entry(hash).or_default().push((pod.clone(), class.clone()));
         self.count += 1;
         class
@@ -236,6 +248,9 @@ fn quick_hash(pod: &Pod) -> u64 {
     Owner::of(pod).map(|o| &o.uid).hash(&mut hasher);
     if let Some(spec) = &pod.spec {
         spec.priority.hash(&mut hasher);
+        for volume in spec.volumes.iter().flatten().filter(|v| volumes::matters(v)) {
+            volume.persistent_volume_claim.as_ref().map(|c| &c.claim_name).hash(&mut hasher);
+        }
         for container in &spec.containers {
             container.image.hash(&mut hasher);
             requests_hash(container.resources.as_ref().and_then(|r| r.requests.as_ref()), &mut hasher);

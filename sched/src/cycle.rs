@@ -9,6 +9,7 @@ use crate::framework::{
     CycleContext, Locality, NodeScore, Plugin, Points, PostFilter, PreFilter, State, Trial,
 };
 use crate::node::{NodeIndex, NodeTable};
+use crate::objects::Watched;
 use crate::pod::PodInfo;
 use crate::profile::Profile;
 use rustc_hash::FxHashMap;
@@ -16,12 +17,18 @@ use std::sync::Arc;
 
 /// How many classes are remembered; the least recently used is forgotten first.
 const CLASSES_MAX: usize = 64;
+/// How many nodes are tried for a pod's volumes before all of them are.
+const TRIES_MAX: usize = 64;
 
 /// The memory of a profile between cycles.
 #[derive(Default)]
 pub(crate) struct CycleCache {
     classes: FxHashMap<u32, ClassCache>,
     clock: u64,
+    /// Whether all feasible nodes must be known, not only the best: extenders are asked about them.
+    pub(crate) all_wanted: bool,
+    /// The class that the last cycle was about.
+    last: u32,
     /// Scratch space, kept to save allocations: the cells that passed, their scores by one plugin, and their totals.
     feasible: Vec<(CellId, NodeScore)>,
     scores: Vec<NodeScore>,
@@ -45,11 +52,53 @@ impl CycleCache {
         nodes: &mut NodeTable,
         tie: u64,
     ) -> Result<Choice, Box<Diagnosis>> {
+        if !self.all_wanted
+            && let Some(bare) = pod.without_volumes()
+            && let Some(choice) = self.run_with_volumes(profile, pod, &bare, nodes, tie)
+        {
+            return Ok(choice);
+        }
         let mut cache = self.take(pod);
         cache.refresh(profile, pod, nodes);
         let result = self.choose(&mut cache, profile, pod, nodes, tie);
         self.put(cache);
         result
+    }
+
+    /// Most often a pod's volumes are reached from the best node for its class without them. Where all nodes are scored alike but for what
+    /// they are themselves, the first that the volumes accept, the best coming first, is the best of all that they accept. `None` where
+    /// that can't be said, or no node is found soon.
+    fn run_with_volumes(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        bare: &PodInfo,
+        nodes: &mut NodeTable,
+        tie: u64,
+    ) -> Option<Choice> {
+        let mut asked = Vec::new();
+        for (plugin, _) in profile.plugins().filter(|(p, _)| p.watches(pod).has(Watched::VOLUMES)) {
+            match plugin.pre_filter(CycleContext::new(pod, nodes, None)) {
+                PreFilter::Skip => {}
+                PreFilter::Continue(state) => asked.push((plugin, state)),
+                PreFilter::Refuse(_) | PreFilter::Restrict(..) => return None,
+            }
+        }
+        let mut cache = self.take(bare);
+        cache.refresh(profile, bare, nodes);
+        let found = self.choose(&mut cache, profile, bare, nodes, tie);
+        let choice = found.ok().filter(|_| self.feasible.len() == 1).and_then(|choice| {
+            let rows = cache.cells.rows(self.feasible[0].0).map(|(node, _)| node).take(TRIES_MAX);
+            let accepts = |node: &NodeIndex| {
+                asked.iter().all(|(plugin, state)| {
+                    plugin.filter(CycleContext::new(pod, nodes, state.as_ref()), *node).is_ok()
+                })
+            };
+            let node = std::iter::once(choice.node).chain(rows).find(accepts)?;
+            Some(Choice { node, ..choice })
+        });
+        self.put(cache);
+        choice
     }
 
     /// Whether the node that was made room on for this pod will do now.
@@ -70,24 +119,19 @@ impl CycleCache {
         accepts
     }
 
-    /// The nodes that the last cycle, which was this pod's, found feasible.
-    pub(crate) fn feasible_rows(&self, pod: &PodInfo) -> impl Iterator<Item = NodeIndex> + '_ {
-        let cache = self.classes.get(&pod.class.id);
+    /// The nodes that the last cycle found feasible.
+    pub(crate) fn feasible_rows(&self) -> impl Iterator<Item = NodeIndex> + '_ {
+        let cache = self.classes.get(&self.last);
         let cells = self.feasible.iter().map(|(cell, _)| *cell);
         cells
             .flat_map(move |cell| cache.into_iter().flat_map(move |c| c.cells.rows(cell)))
             .map(|(node, _)| node)
     }
 
-    /// The best of the nodes that the last cycle, which was this pod's, found feasible, among those named, with what is added to their
+    /// The best of the nodes that the last cycle found feasible, among those named, with what is added to their
     /// scores.
-    pub(crate) fn best_among(
-        &self,
-        pod: &PodInfo,
-        extra: &FxHashMap<NodeIndex, i64>,
-        tie: u64,
-    ) -> Option<Choice> {
-        let cache = self.classes.get(&pod.class.id)?;
+    pub(crate) fn best_among(&self, extra: &FxHashMap<NodeIndex, i64>, tie: u64) -> Option<Choice> {
+        let cache = self.classes.get(&self.last)?;
         let cells = self.feasible.iter().zip(&self.totals);
         let mut rows: Vec<(i64, NodeIndex)> = cells
             .flat_map(|((cell, _), shared)| {
@@ -198,7 +242,7 @@ impl CycleCache {
         chosen: NodeIndex,
         most: usize,
     ) -> Vec<Scored> {
-        let Some(cache) = self.classes.get(&pod.class.id) else { return Vec::new() };
+        let Some(cache) = self.classes.get(&self.last) else { return Vec::new() };
         let mut by_cell: Vec<(usize, i64)> =
             self.totals.iter().copied().enumerate().filter(|(at, _)| *at < self.feasible.len()).collect();
         let best = |at: usize| cache.cells.best(self.feasible[at].0).map_or(0, |(total, _)| total);
@@ -250,6 +294,7 @@ impl CycleCache {
         let mut cache =
             self.classes.remove(&pod.class.id).unwrap_or_else(|| ClassCache::new(pod.class.clone()));
         cache.used = self.clock;
+        self.last = pod.class.id;
         cache
     }
 

@@ -135,6 +135,7 @@ impl Scheduler {
     /// Adds extenders, which are consulted in this order for the pods that are their business.
     #[must_use]
     pub fn with_extenders(mut self, extenders: Vec<ExtenderConfig>) -> Self {
+        self.profiles.iter_mut().for_each(|(_, cache)| cache.all_wanted = !extenders.is_empty());
         self.extenders = extenders;
         self
     }
@@ -154,8 +155,7 @@ impl Scheduler {
             return None;
         }
         let (_, cache) = self.profiles.iter().find(|(p, _)| p.name() == pod.info.scheduler_name())?;
-        let mut nodes: Vec<SmolStr> =
-            cache.feasible_rows(&pod.info).map(|n| self.nodes.name(n).clone()).collect();
+        let mut nodes: Vec<SmolStr> = cache.feasible_rows().map(|n| self.nodes.name(n).clone()).collect();
         nodes.sort_unstable();
         self.consulting.insert(pod.info.key.clone(), pod.clone());
         Some(Decision::Consult { pod: pod.info.clone(), extenders, nodes })
@@ -199,7 +199,7 @@ impl Scheduler {
         let found = self.profiles.iter_mut().find(|(p, _)| p.name() == pod.scheduler_name());
         let Some((profile, cache)) = found else { return Err(Box::default()) };
         cache.run(profile, pod, &mut self.nodes, tie)?;
-        if let Some(choice) = cache.best_among(pod, &extra, tie) {
+        if let Some(choice) = cache.best_among(&extra, tie) {
             return Ok(choice);
         }
         let mut counts: FxHashMap<(String, bool), usize> = FxHashMap::default();

@@ -33,7 +33,7 @@ impl Watched {
     const ALL: [Watched; 5] =
         [Watched::NAMESPACES, Watched::SELECTORS, Watched::BUDGETS, Watched::VOLUMES, Watched::NODES];
 
-    fn has(self, other: Watched) -> bool {
+    pub(crate) fn has(self, other: Watched) -> bool {
         self.0 & other.0 != 0
     }
 }

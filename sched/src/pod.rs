@@ -187,6 +187,12 @@ impl PodInfo {
         }
     }
 
+    /// The same pod without volumes, where it has any.
+    pub(crate) fn without_volumes(&self) -> Option<Self> {
+        let class = self.class.base.clone()?;
+        Some(PodInfo { class, ..self.unbound() })
+    }
+
     /// The same pod as if it were on no node, to look for another one.
     pub(crate) fn unbound(&self) -> Self {
         PodInfo {

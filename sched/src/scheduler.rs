@@ -324,7 +324,9 @@ impl Scheduler {
 
     fn forget(&mut self, profile: &str) {
         if let Some((_, cache)) = self.profiles.iter_mut().find(|(p, _)| p.name() == profile) {
+            let all_wanted = cache.all_wanted;
             *cache = CycleCache::default();
+            cache.all_wanted = all_wanted;
         }
     }
 
