@@ -3,7 +3,9 @@
 //! A file gives its kind's descriptor: names, columns, selectable fields, and a strategy with upstream's defaults,
 //! validation and update rules. A new kind is one file, its `mod` line and one line in [`builtin`]'s list.
 
+pub mod admissionregistration;
 pub mod apiextensions;
+pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
@@ -11,11 +13,13 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod events;
+pub mod flowcontrol;
 mod kit;
 pub mod networking;
 pub mod node;
 pub mod policy;
 pub mod rbac;
+pub mod resource;
 pub mod scheduling;
 pub mod storage;
 
@@ -34,7 +38,14 @@ pub struct BuiltinOptions {
 /// The descriptors of all built-in kinds.
 pub fn builtin(options: &BuiltinOptions) -> Vec<KindDescriptor> {
     const KINDS: &[fn(&BuiltinOptions) -> KindDescriptor] = &[
+        admissionregistration::mutating_admission_policy::descriptor,
+        admissionregistration::mutating_admission_policy_binding::descriptor,
+        admissionregistration::mutating_webhook_configuration::descriptor,
+        admissionregistration::validating_admission_policy::descriptor,
+        admissionregistration::validating_admission_policy_binding::descriptor,
+        admissionregistration::validating_webhook_configuration::descriptor,
         apiextensions::custom_resource_definition::descriptor,
+        apiregistration::api_service::descriptor,
         apps::controller_revision::descriptor,
         apps::daemon_set::descriptor,
         apps::deployment::descriptor,
@@ -62,6 +73,8 @@ pub fn builtin(options: &BuiltinOptions) -> Vec<KindDescriptor> {
         core::service_account::descriptor,
         discovery::endpoint_slice::descriptor,
         events::event::descriptor,
+        flowcontrol::flow_schema::descriptor,
+        flowcontrol::priority_level_configuration::descriptor,
         networking::ingress::descriptor,
         networking::ingress_class::descriptor,
         networking::ip_address::descriptor,
@@ -73,6 +86,10 @@ pub fn builtin(options: &BuiltinOptions) -> Vec<KindDescriptor> {
         rbac::cluster_role_binding::descriptor,
         rbac::role::descriptor,
         rbac::role_binding::descriptor,
+        resource::device_class::descriptor,
+        resource::resource_claim::descriptor,
+        resource::resource_claim_template::descriptor,
+        resource::resource_slice::descriptor,
         scheduling::priority_class::descriptor,
         storage::csi_driver::descriptor,
         storage::csi_node::descriptor,

@@ -1,0 +1,12 @@
+//! The group `admissionregistration.k8s.io`.
+
+mod bindings;
+mod client_config;
+mod matching;
+pub mod mutating_admission_policy;
+pub mod mutating_admission_policy_binding;
+pub mod mutating_webhook_configuration;
+pub mod validating_admission_policy;
+pub mod validating_admission_policy_binding;
+pub mod validating_webhook_configuration;
+mod webhooks;

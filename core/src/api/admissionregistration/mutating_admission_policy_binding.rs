@@ -1,0 +1,20 @@
+//! MutatingAdmissionPolicyBinding: where, and with which parameters, a policy holds.
+
+use super::bindings::{BindingRules, columns};
+use crate::KindDescriptor;
+use crate::api::BuiltinOptions;
+use crate::api::kit::{describe, names};
+use crate::resource::Scope;
+use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicyBinding;
+use std::sync::Arc;
+
+/// The descriptor of MutatingAdmissionPolicyBinding.
+pub fn descriptor(_: &BuiltinOptions) -> KindDescriptor {
+    KindDescriptor {
+        categories: names(&["api-extensions"]),
+        generation: true,
+        strategy: Arc::new(BindingRules { actions: false }),
+        columns: columns(),
+        ..describe::<MutatingAdmissionPolicyBinding>(Scope::Cluster)
+    }
+}
