@@ -13,6 +13,10 @@ use std::str::FromStr;
 /// The finest power of ten that parsing keeps.
 const NANO: i32 = -9;
 
+/// What is said of a text that has not the shape of a quantity.
+pub(crate) const MALFORMED: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
 /// How a quantity is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Format {
@@ -48,9 +52,7 @@ pub enum QuantityError {
 impl fmt::Display for QuantityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            QuantityError::Format => {
-                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-            }
+            QuantityError::Format => MALFORMED,
             QuantityError::Numeric => "unable to parse numeric part of quantity",
             QuantityError::Suffix => "unable to parse quantity's suffix",
         })
@@ -228,6 +230,11 @@ impl Quantity {
             self.rounded_up(exponent).mantissa
         };
         i64::try_from(m).unwrap_or(if m < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// The number of billionths, capped to 128 bits.
+    pub(crate) fn nanos(&self) -> i128 {
+        times_power(self.rounded_up(NANO).mantissa, self.exponent.max(NANO).saturating_sub(NANO))
     }
 
     /// The nearest float.

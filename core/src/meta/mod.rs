@@ -10,6 +10,7 @@ mod validate;
 pub use deletion::{
     FOREGROUND_FINALIZER, ORPHAN_FINALIZER, Propagation, begin_deletion, remove_finalizer, set_finalizers,
 };
+pub(crate) use names::too_long;
 pub use names::{
     NameRule, is_dns1035_label, is_dns1123_label, is_dns1123_subdomain, validate_annotation_key,
     validate_dns1035_label, validate_dns1123_label, validate_dns1123_subdomain, validate_finalizer_name,

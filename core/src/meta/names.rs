@@ -81,7 +81,8 @@ pub fn is_dns1035_label(text: &str) -> bool {
     is_dns1123_label(text) && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
 }
 
-fn too_long(max: usize) -> String {
+/// `must be no more than <n> bytes`.
+pub(crate) fn too_long(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
@@ -225,8 +226,22 @@ mod tests {
             &["", "A", "a..b", "-a", "a-", "a_b", &"a".repeat(254)],
         );
         check(NameRule::Label, &["a", "1a", "a-b"], &["", "a.b", &long, "é"]);
-        check(NameRule::Dns1035, &["a", "a1"], &["1a", "a.b"]);
+        check(NameRule::Dns1035, &["a", "a1"], &["1a", "", "a.b"]);
         check(NameRule::PathSegment, &["a:b", "A B", "..."], &[".", "..", "a/b", "a%b"]);
+        let check = |rule: fn(&str) -> Vec<String>, good: &[&str], bad: &[&str]| {
+            for text in good {
+                assert_eq!(rule(text), Vec::<String>::new(), "{text}");
+            }
+            for text in bad {
+                assert!(!rule(text).is_empty(), "{text}");
+            }
+        };
+        check(
+            validate_qualified_name,
+            &["a", "A_b.c", "x.y/Z"],
+            &["", "/a", "a/", "a/b/c", "A/b", "-a", &long],
+        );
+        check(validate_label_value, &["", "A", "a_b.c"], &["-", "a b", &long]);
     }
 
     #[test]

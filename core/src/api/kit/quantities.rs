@@ -2,68 +2,19 @@
 
 use super::{ErrorSink, Path};
 use crate::ErrorList;
+pub(crate) use crate::quantity::MALFORMED;
+use crate::quantity::Quantity;
 use serde_json::Value;
 
-const NANO: i128 = 1_000_000_000;
-
-/// An amount in billionths, saturating far above what a quantity may hold; `None` where the text is no quantity.
+/// An amount in billionths, capped far above what a quantity may hold; `None` where the value is no quantity.
 pub(crate) fn nanos(value: &Value) -> Option<i128> {
-    match value {
-        Value::String(text) => parse(text),
-        Value::Number(number) => parse(&number.to_string()),
-        _ => None,
-    }
-}
-
-fn parse(text: &str) -> Option<i128> {
-    let (negative, rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
+    let quantity = match value {
+        Value::String(text) => Quantity::parse(text),
+        Value::Number(number) => Quantity::parse(&number.to_string()),
+        _ => return None,
     };
-    let digits_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-    let (number, suffix) = rest.split_at(digits_end);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
-        return None;
-    }
-    let (multiplier, divisor) = scale(suffix)?;
-    let digits: i128 = format!("{whole}{fraction}").parse().unwrap_or(i128::MAX);
-    let places = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?).unwrap_or(i128::MAX);
-    let scaled = digits.saturating_mul(NANO).saturating_mul(multiplier) / divisor.saturating_mul(places);
-    Some(if negative { -scaled } else { scaled })
+    quantity.ok().map(|q| q.nanos())
 }
-
-/// What a suffix multiplies and divides by.
-fn scale(suffix: &str) -> Option<(i128, i128)> {
-    Some(match suffix {
-        "" => (1, 1),
-        "n" => (1, NANO),
-        "u" => (1, 1_000_000),
-        "m" => (1, 1000),
-        "k" => (1000, 1),
-        "M" => (1_000_000, 1),
-        "G" => (NANO, 1),
-        "T" => (NANO * 1000, 1),
-        "P" => (NANO * 1_000_000, 1),
-        "E" => (NANO * NANO, 1),
-        "Ki" => (1 << 10, 1),
-        "Mi" => (1 << 20, 1),
-        "Gi" => (1 << 30, 1),
-        "Ti" => (1 << 40, 1),
-        "Pi" => (1 << 50, 1),
-        "Ei" => (1 << 60, 1),
-        exponent => {
-            let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let ten = 10_i128.checked_pow(power.unsigned_abs()).unwrap_or(i128::MAX);
-            if power >= 0 { (ten, 1) } else { (1, ten) }
-        }
-    })
-}
-
-/// What the server's decoder says of a text that is no quantity.
-pub(crate) const MALFORMED: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// Validates that an amount is one and not negative.
 pub(crate) fn validate_non_negative(value: &Value, path: &Path<'_>, errors: &mut ErrorList) {
@@ -78,6 +29,8 @@ pub(crate) fn validate_non_negative(value: &Value, path: &Path<'_>, errors: &mut
 mod tests {
     use super::*;
     use serde_json::json;
+
+    const NANO: i128 = 1_000_000_000;
 
     #[test]
     fn amounts_are_read_exactly() {

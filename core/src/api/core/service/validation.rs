@@ -18,7 +18,7 @@ const AGENT_PORT: i64 = 10_250;
 
 pub(super) fn validate(service: &Value) -> ErrorList {
     let mut errors = ErrorList::new();
-    validate_name(service, NameRule::Label1035, &mut errors);
+    validate_name(service, NameRule::Dns1035, &mut errors);
     let spec = sub(service, "spec");
     let path = Path::Root.child("spec");
     validate_ports(spec, &path, &mut errors);
