@@ -1,9 +1,10 @@
 //! What `#[derive(Resource)]` calls: from constants to a [`KindDescriptor`], and from there to a CustomResourceDefinition.
 
+use crate::ErrorList;
 use crate::jsonpath::JsonPath;
 use crate::resource::{
     Cell, FieldValue, KindDescriptor, Origin, PrinterColumn, Resource, ScalePaths, Scope, SelectableField,
-    Strategy,
+    Strategy, WriteContext,
 };
 use crate::schema::Schema;
 use serde_json::{Map, Value, json};
@@ -87,11 +88,47 @@ pub fn descriptor<K: Resource + schemars::JsonSchema>(
         }),
         generation: true,
         schema: Schema::of::<K>(),
-        strategy,
+        strategy: if declaration.status { Arc::new(OwnStatus(strategy)) } else { strategy },
         columns,
         selectable_fields: declaration.selectable_fields.iter().map(selectable).collect(),
         origin: Origin::BuiltIn,
         stored_as: None,
+    }
+}
+
+/// The rules of a kind whose status has a way of its own: what a client says of it in a create is dropped.
+struct OwnStatus(Arc<dyn Strategy>);
+
+impl Strategy for OwnStatus {
+    fn default(&self, object: &mut Value) {
+        self.0.default(object);
+    }
+
+    fn prepare_for_create(&self, object: &mut Value, cx: WriteContext<'_>) {
+        if let Some(map) = object.as_object_mut() {
+            map.remove("status");
+        }
+        self.0.prepare_for_create(object, cx);
+    }
+
+    fn complete_create(&self, object: &mut Value, cx: WriteContext<'_>) {
+        self.0.complete_create(object, cx);
+    }
+
+    fn prepare_for_update(&self, object: &mut Value, old: &Value, cx: WriteContext<'_>) {
+        self.0.prepare_for_update(object, old, cx);
+    }
+
+    fn validate(&self, object: &Value) -> ErrorList {
+        self.0.validate(object)
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, cx: WriteContext<'_>) -> ErrorList {
+        self.0.validate_update(object, old, cx)
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        self.0.warnings(object)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A host's own kind by `#[derive(Resource)]`: what the macro says is what the server gets.
 
-use kubewright_core::resource::Cell;
+use kubewright_core::resource::{Cell, WriteContext};
 use kubewright_core::{Described, ObjectMeta, Resource, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,4 +112,12 @@ fn the_definition_can_be_installed_anywhere() {
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     >(crd)
     .unwrap();
+}
+
+#[test]
+fn a_status_with_a_way_of_its_own_is_no_clients_to_create() {
+    let cx = WriteContext { subresource: None, now: Default::default() };
+    let mut widget = json!({"metadata": {"name": "a"}, "spec": {}, "status": {"replicas": 3}});
+    Widget::descriptor().strategy.prepare_for_create(&mut widget, cx);
+    assert_eq!(widget, json!({"metadata": {"name": "a"}, "spec": {}}));
 }
