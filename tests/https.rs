@@ -252,3 +252,41 @@ async fn kube_rs_runs_on_the_server_in_process() {
     assert!(gone.is_none());
     plane.end().await;
 }
+
+#[tokio::test]
+async fn the_issuer_of_tokens_tells_its_keys() {
+    let plane = plane().await;
+    let client = plane.client();
+    let ask = async |path: &str| {
+        let answer = client.send(ApiRequest::new(Verb::Get, Target::Path(path.to_owned()))).await.unwrap();
+        match answer.body {
+            ResponseBody::Value(value) => value,
+            ResponseBody::Raw { bytes, .. } => serde_json::from_slice(&bytes).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask("/openid/v1/jwks").await, plane.access.tokens().key_set().unwrap());
+    let configuration = ask("/.well-known/openid-configuration").await;
+    assert_eq!(configuration["issuer"], "https://kubernetes.default.svc.cluster.local");
+    assert_eq!(configuration["id_token_signing_alg_values_supported"], json!(["ES256"]));
+    assert!(configuration["jwks_uri"].as_str().unwrap().ends_with("/openid/v1/jwks"), "{configuration}");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn aggregated_roles_are_kept_written_down() {
+    let plane = plane().await;
+    let roles = GroupVersionResource::new("rbac.authorization.k8s.io", "v1", "clusterroles");
+    let roles = Api::dynamic(plane.client(), roles, "ClusterRole", None);
+    let label = json!({"rbac.authorization.k8s.io/aggregate-to-view": "true"});
+    let rule = json!({"apiGroups": ["play.dev"], "resources": ["toys"], "verbs": ["get"]});
+    roles.create(&json!({"metadata": {"name": "toys", "labels": label}, "rules": [rule]})).await.unwrap();
+    for _ in 0..200 {
+        let view = roles.get("view").await.unwrap();
+        if view["rules"].as_array().is_some_and(|rules| rules.contains(&rule)) {
+            return plane.end().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the role view never got the rule");
+}

@@ -7,7 +7,7 @@ use crate::kinds::KindTable;
 use crate::server::Shared;
 use kubewright_core::api::apiextensions::{descriptors, is_established, update_status};
 use kubewright_core::{
-    ApiError, ApiRequest, ContentType, GroupVersionResource, KindDescriptor, UserInfo, Verb, meta,
+    ApiError, ApiRequest, ContentType, GroupVersionResource, KindDescriptor, Reason, UserInfo, Verb, meta,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Weak};
@@ -42,10 +42,17 @@ impl Definitions {
     fn serve(&self, snapshot: &Snapshot) {
         let before = self.kinds.load();
         let mut served: Vec<Arc<KindDescriptor>> = Vec::new();
-        let mut going = false;
+        let mut ending = Vec::new();
         for (_, entry) in snapshot.range(b"", b"") {
             let Ok(definition) = entry.shape.object.value() else { continue };
-            going |= meta::is_deleting(&definition);
+            if meta::is_deleting(&definition) {
+                let text = |v: &Value| v.as_str().unwrap_or("").into();
+                let spec = &definition["spec"];
+                ending.push(ResourceId {
+                    group: text(&spec["group"]),
+                    resource: text(&spec["names"]["plural"]),
+                });
+            }
             if !is_established(&definition) {
                 continue;
             }
@@ -57,10 +64,10 @@ impl Definitions {
             }
         }
         drop(before);
-        if let Err(e) = self.kinds.replace_custom(served) {
+        if let Err(e) = self.kinds.replace_custom(served, &ending) {
             tracing::error!(error = %e, "the custom kinds cannot be served");
         }
-        if going {
+        if !ending.is_empty() {
             self.going.notify_one();
         }
     }
@@ -99,6 +106,18 @@ pub(crate) fn settle(call: &Call, definition: &mut Value, created: bool) -> Resu
     }
     update_status(definition, &others, call.now);
     Ok(())
+}
+
+/// Refuses a new instance of a kind whose definition is being deleted.
+///
+/// # Errors
+/// 405 in upstream's words.
+pub(crate) fn accepts_new(call: &Call) -> Result<(), ApiError> {
+    if !call.kind.ending {
+        return Ok(());
+    }
+    let words = "create not allowed while custom resource definition is terminating";
+    Err(ApiError::new(Reason::MethodNotAllowed, words))
 }
 
 /// Ends definitions that are being deleted: their instances first, then the finalizer.

@@ -14,6 +14,8 @@ pub(crate) struct Served {
     /// The descriptor of the shape in which objects are stored; the same one for a kind that stores its own.
     pub(crate) storage: Arc<KindDescriptor>,
     pub(crate) cache: Arc<ResourceCache>,
+    /// Whether its definition is being deleted: there are no new ones any more.
+    pub(crate) ending: bool,
 }
 
 impl Served {
@@ -64,7 +66,7 @@ impl KindTable {
         let empty = Kinds { registry: Registry::new(), by_resource: FxHashMap::default(), generation: 0 };
         let table =
             KindTable { current: ArcSwap::from_pointee(empty), builtin, cache, changing: Mutex::new(()) };
-        table.replace_custom(Vec::new())?;
+        table.replace_custom(Vec::new(), &[])?;
         Ok(table)
     }
 
@@ -82,8 +84,12 @@ impl KindTable {
         self.builtin.get(resource).is_some()
     }
 
-    /// Serves the built-in kinds and these.
-    pub(crate) fn replace_custom(&self, custom: Vec<Arc<KindDescriptor>>) -> Result<(), ApiError> {
+    /// Serves the built-in kinds and these; no new objects of the resources that are ending.
+    pub(crate) fn replace_custom(
+        &self,
+        custom: Vec<Arc<KindDescriptor>>,
+        ending: &[ResourceId],
+    ) -> Result<(), ApiError> {
         let _changing = self.changing.lock();
         let before = self.load();
         let mut registry = self.builtin.clone();
@@ -98,14 +104,16 @@ impl KindTable {
                 Some(other) => registry.get(&other.resource).unwrap_or(descriptor).clone(),
                 None => descriptor.clone(),
             };
-            let cache = self.cache.resource(&ResourceId::of(descriptor));
+            let id = ResourceId::of(descriptor);
+            let ending = ending.contains(&id);
+            let cache = self.cache.resource(&id);
             if descriptor.stored_as.is_none() {
                 let same = cache.kind().is_some_and(|k| Arc::ptr_eq(&k, descriptor));
                 if !same {
                     cache.set_kind(descriptor.clone())?;
                 }
             }
-            let served = Served { descriptor: descriptor.clone(), storage, cache };
+            let served = Served { descriptor: descriptor.clone(), storage, cache, ending };
             by_resource.insert(descriptor.resource(), Arc::new(served));
         }
         let generation = before.generation + 1;

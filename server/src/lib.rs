@@ -45,5 +45,5 @@ mod watch;
 
 pub use allocate::api_service_address;
 pub use builder::{ApiServerBuilder, DEFAULT_SERVICE_CIDR};
-pub use ports::{NodeConnections, TokenIssuer, VirtualDescriptor, VirtualResource};
+pub use ports::{NodeConnections, PublishedKeys, TokenIssuer, VirtualDescriptor, VirtualResource};
 pub use server::{ApiServer, Reader};

@@ -82,6 +82,21 @@ pub trait TokenIssuer: Send + Sync + 'static {
         bound: Option<BoundObject>,
         request: Value,
     ) -> BoxFuture<'_, Result<Value, ApiError>>;
+
+    /// Who it says that it is, and the keys by which others check its tokens; `None` where it publishes none.
+    ///
+    /// # Errors
+    /// Where the keys can't be had.
+    fn published(&self) -> Result<Option<PublishedKeys>, ApiError>;
+}
+
+/// What `/.well-known/openid-configuration` and `/openid/v1/jwks` tell of a token issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedKeys {
+    /// The issuer, an `https` URL, as tokens name it.
+    pub issuer: String,
+    /// The public keys as a JSON Web Key Set.
+    pub keys: Value,
 }
 
 /// What discovery says of a computed resource.

@@ -11,7 +11,9 @@ use super::tokens::{ServiceAccountTokens, SigningKey, TokenBinding};
 use super::{AuthorizationLayer, Authorized};
 use crate::admission::{Admission, AdmissionRequest, Operation};
 use crate::http::HttpService;
-use crate::ports::{BoundObject, ServiceAccountRef, TokenIssuer, VirtualDescriptor, VirtualResource};
+use crate::ports::{
+    BoundObject, PublishedKeys, ServiceAccountRef, TokenIssuer, VirtualDescriptor, VirtualResource,
+};
 use crate::{ApiServer, ApiServerBuilder, Reader};
 use futures::future::BoxFuture;
 use kubewright_core::{
@@ -251,6 +253,11 @@ impl TokenIssuer for ServiceAccountTokens {
         let answer =
             self.issue_token(&account.namespace, &account.name, &account.uid, bound.as_ref(), request);
         Box::pin(std::future::ready(answer))
+    }
+
+    fn published(&self) -> Result<Option<PublishedKeys>, ApiError> {
+        let issuer = self.issuer_name().to_owned();
+        Ok(Some(PublishedKeys { issuer, keys: self.key_set()? }))
     }
 }
 

@@ -82,6 +82,11 @@ impl ServiceAccountTokens {
         self
     }
 
+    /// Who signs.
+    pub fn issuer_name(&self) -> &str {
+        &self.issuer
+    }
+
     /// The public key as a JSON Web Key Set.
     ///
     /// # Errors

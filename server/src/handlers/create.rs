@@ -20,6 +20,7 @@ pub(super) const SERVED_WAIT: Duration = Duration::from_secs(3);
 
 /// `POST` to a collection.
 pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {
+    crd::accepts_new(&call)?;
     let how = pipeline::strictness(&call)?;
     let (mut object, repeated) = pipeline::document(&call.body)?;
     let mut warnings = pipeline::object(&call.kind.descriptor, &mut object, &repeated, how)?;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 /// `/`: where something is to be found.
 pub(super) fn paths(catalogue: &Catalogue) -> Value {
     let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
         "/api",
         "/apis",
         "/healthz",
@@ -17,6 +18,7 @@ pub(super) fn paths(catalogue: &Catalogue) -> Value {
         "/livez/etcd",
         "/livez/ping",
         "/metrics",
+        "/openid/v1/jwks",
         "/readyz",
         "/readyz/etcd",
         "/readyz/informer-sync",

@@ -5,6 +5,7 @@ mod catalogue;
 mod discovery;
 mod documents;
 mod health;
+mod issuer;
 mod metrics;
 mod openapi;
 
@@ -42,6 +43,8 @@ pub(crate) async fn answer(
         ["version"] => document(version()),
         ["metrics"] => Ok(text(200, metrics::text(shared))),
         ["api" | "apis", ..] => discover(shared, &parts, &request.accept),
+        [".well-known", "openid-configuration"] => issuer::configuration(shared),
+        ["openid", "v1", "jwks"] => issuer::keys(shared),
         ["openapi", rest @ ..] => {
             openapi::answer(&shared.documents.current(shared), rest, query, &request.accept)
         }

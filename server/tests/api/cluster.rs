@@ -255,7 +255,18 @@ async fn a_definition_is_served_at_once_and_goes_with_its_objects() {
     let plane = on(store).await;
     let get = ApiRequest::resource(Verb::Get, toys.clone(), Some("default"), Some("a"));
     assert_eq!(plane.value(get.clone()).await.unwrap(), toy, "served after a restart");
+    let hold = |finalizers: Value| {
+        let patch = ApiRequest::resource(Verb::Patch, toys.clone(), Some("default"), Some("a"));
+        patch.body(ContentType::MergePatch, json!({"metadata": {"finalizers": finalizers}}))
+    };
+    plane.value(hold(json!(["play.dev/hold"]))).await.unwrap();
     plane.value(global(Verb::Delete, definitions.clone(), Some("toys.play.dev"))).await.unwrap();
+    let e = plane.send(make(json!({"metadata": {"name": "late"}}))).await.unwrap_err();
+    assert_eq!(
+        (e.code(), e.message()),
+        (405, "create not allowed while custom resource definition is terminating")
+    );
+    plane.value(hold(Value::Null)).await.unwrap();
     for _ in 0..100 {
         let e = plane.send(global(Verb::Get, definitions.clone(), Some("toys.play.dev"))).await;
         if e.is_err_and(|e| e.is_not_found()) {

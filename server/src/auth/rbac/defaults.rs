@@ -315,7 +315,10 @@ fn controller_manager_rules() -> Vec<PolicyRule> {
 /// The built-in controllers, each with what its service account in `kube-system` may do.
 fn controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
     let mut all = workload_controllers();
+    all.extend(batch_controllers());
+    all.extend(service_controllers());
     all.extend(cluster_controllers());
+    all.extend(namespace_controllers());
     all
 }
 
@@ -364,6 +367,12 @@ fn workload_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
                 events(),
             ],
         ),
+    ]
+}
+
+fn batch_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
+    let pods = || rule("create,delete,get,list,patch,update,watch", "", "pods");
+    vec![
         (
             "job-controller",
             vec![
@@ -398,12 +407,8 @@ fn workload_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
     ]
 }
 
-fn cluster_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
+fn service_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
     vec![
-        (
-            "clusterrole-aggregation-controller",
-            vec![rule("escalate,get,list,patch,update,watch", RBAC, "clusterroles")],
-        ),
         (
             "endpoint-controller",
             vec![
@@ -431,15 +436,16 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
                 events(),
             ],
         ),
-        ("generic-garbage-collector", vec![rule("delete,get,list,patch,update,watch", "*", "*"), events()]),
+    ]
+}
+
+fn cluster_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
+    vec![
         (
-            "namespace-controller",
-            vec![
-                rule("delete,get,list,watch", "", "namespaces"),
-                rule("update", "", "namespaces/finalize,namespaces/status"),
-                rule("delete,deletecollection,get,list", "*", "*"),
-            ],
+            "clusterrole-aggregation-controller",
+            vec![rule("escalate,get,list,patch,update,watch", RBAC, "clusterroles")],
         ),
+        ("generic-garbage-collector", vec![rule("delete,get,list,patch,update,watch", "*", "*"), events()]),
         (
             "node-controller",
             vec![
@@ -470,6 +476,21 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
                 events(),
             ],
         ),
+        ("ttl-after-finished-controller", vec![rule("delete,get,list,watch", "batch", "jobs"), events()]),
+    ]
+}
+
+/// Those that furnish, bound and empty namespaces.
+fn namespace_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
+    vec![
+        (
+            "namespace-controller",
+            vec![
+                rule("delete,get,list,watch", "", "namespaces"),
+                rule("update", "", "namespaces/finalize,namespaces/status"),
+                rule("delete,deletecollection,get,list", "*", "*"),
+            ],
+        ),
         (
             "resourcequota-controller",
             vec![rule("list,watch", "*", "*"), rule("update", "", "resourcequotas/status"), events()],
@@ -490,7 +511,6 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<PolicyRule>)> {
                 events(),
             ],
         ),
-        ("ttl-after-finished-controller", vec![rule("delete,get,list,watch", "batch", "jobs"), events()]),
     ]
 }
 
