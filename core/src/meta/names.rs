@@ -18,6 +18,11 @@ pub enum NameRule {
 }
 
 impl NameRule {
+    /// What is wrong with a whole name.
+    pub fn problems(self, name: &str) -> Vec<String> {
+        self.check(name, false)
+    }
+
     /// What is wrong with a name; with `prefix`, with a `generateName` that characters will follow.
     pub fn check(self, name: &str, prefix: bool) -> Vec<String> {
         let masked = mask_trailing_dash(name, prefix && self != NameRule::PathSegment);

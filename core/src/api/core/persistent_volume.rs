@@ -230,7 +230,7 @@ fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
     let class = text(spec, "storageClassName");
     if !class.is_empty() {
-        for problem in NameRule::Subdomain.check(class, false) {
+        for problem in NameRule::Subdomain.problems(class) {
             errors.invalid(&path.child("storageClassName"), class, &problem);
         }
     }

@@ -124,7 +124,7 @@ pub(crate) fn validate_claim_spec(spec: &Value, path: &Path<'_>, errors: &mut Er
     }
     let class = text(spec, "storageClassName");
     if !class.is_empty() {
-        for problem in NameRule::Subdomain.check(class, false) {
+        for problem in NameRule::Subdomain.problems(class) {
             errors.invalid(&path.child("storageClassName"), class, &problem);
         }
     }

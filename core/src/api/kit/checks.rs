@@ -64,7 +64,7 @@ pub(crate) fn optional_name(
     errors: &mut ErrorList,
 ) {
     let name = text(owner, field);
-    for problem in rule.check(name, false).iter().filter(|_| !name.is_empty()) {
+    for problem in rule.problems(name).iter().filter(|_| !name.is_empty()) {
         errors.invalid(&path.child(field), name, problem);
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn validate_name(object: &Value, rule: NameRule, errors: &mut ErrorLi
     if name.is_empty() {
         return;
     }
-    for problem in rule.check(name, false) {
+    for problem in rule.problems(name) {
         errors.invalid(&Path::Root.child("metadata").child("name"), name, &problem);
     }
 }

@@ -5,7 +5,7 @@ use crate::meta::too_long;
 pub(crate) use crate::meta::{
     NameRule, validate_dns1035_label as label_1035, validate_dns1123_label as label,
     validate_dns1123_subdomain as subdomain, validate_label_value as label_value,
-    validate_qualified_name as qualified,
+    validate_path_segment as path_segment, validate_qualified_name as qualified,
 };
 
 /// What is wrong with the key of a ConfigMap or Secret.

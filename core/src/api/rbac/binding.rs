@@ -99,7 +99,7 @@ impl BindingRules {
         }
         match kind {
             "ServiceAccount" => {
-                for problem in NameRule::Subdomain.check(name, false).iter().filter(|_| !name.is_empty()) {
+                for problem in NameRule::Subdomain.problems(name).iter().filter(|_| !name.is_empty()) {
                     errors.invalid(&path.child("name"), name, problem);
                 }
                 if !group.is_empty() {
@@ -123,7 +123,7 @@ fn validate_reference(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
     if name.is_empty() {
         errors.required(&path.child("name"), "");
     }
-    for problem in NameRule::PathSegment.check(name, false) {
+    for problem in NameRule::PathSegment.problems(name) {
         errors.invalid(&path.child("name"), name, &problem);
     }
 }

@@ -88,7 +88,7 @@ fn validate_names(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         if name.is_empty() {
             continue;
         }
-        for problem in rule.check(name, false) {
+        for problem in rule.problems(name) {
             errors.invalid(&path.child(field), name, &problem);
         }
     }
