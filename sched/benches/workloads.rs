@@ -1,17 +1,20 @@
-//! The pure scheduling cycle under upstream's scheduler_perf workloads, read from plain descriptions in `benches/workloads/*.yaml`.
+//! The pure scheduling cycle under upstream's scheduler_perf workloads, read from plain descriptions in
+//! `benches/workloads/*.yaml` and, for what a whole plane can't run, `benches/pure/*.yaml`.
 //!
 //! `cargo bench -p kubewright-sched -- [NAME ...] [--nodes N] [--runs N] [--file PATH] [--explain off] [--chart FOLDER] [--trace FOLDER]`
 //!
 //! A line for each workload and size: pods placed per CPU second of the cycle (queue, filters, scores, reservation, binding request), the
 //! same with taking in the pods and their bindings, pods per second of wall time, percentiles of one decision (wall time), how many times
 //! the peer's figure the first is, and memory of the process. There is one thread, so that CPU time is wall time on an idle machine. `--chart` draws throughput over time for each (SVG), `--trace` records what the scheduler was told, and
-//! `--replay FILE` runs such a record under the profile here. A plugin of your own is benched by adding one line to [`profile`].
+//! `--replay FILE` runs such a record under the profile here, and `--memory` weighs nodes and bound pods. A plugin of your own is benched by adding one line to [`profile`].
 
+mod describe;
+
+use describe::{Size, Workload};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kubewright_sched::{ClusterObject, Decision, PodInfo, Profile, QueueOptions, Scheduler, Trace};
 use rustix::time::{ClockId, clock_gettime};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use smol_str::SmolStr;
 use std::path::PathBuf;
@@ -21,60 +24,6 @@ use std::time::{Duration, Instant};
 /// The profile under test. A plugin of your own goes here: `.plugin(MyPlugin)`.
 fn profile() -> Profile {
     Profile::defaults("default-scheduler").build().expect("the default profile is complete")
-}
-
-/// A workload, as its file describes it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Workload {
-    name: String,
-    sizes: Vec<Size>,
-    /// What every node has besides its name and `kubernetes.io/hostname`.
-    #[serde(default)]
-    node: Value,
-    /// Values of `topology.kubernetes.io/zone`, given out in turn.
-    #[serde(default)]
-    zones: Vec<String>,
-    /// Pods that are there before, one list after the other, sharing the size's `init` evenly.
-    #[serde(default)]
-    init: Vec<Value>,
-    /// Pods that are measured, in turn.
-    pods: Vec<Value>,
-    /// Pods that never fit and stay in the queue.
-    #[serde(default)]
-    unschedulable: Option<Value>,
-    /// What each measured pod brings along.
-    #[serde(default)]
-    volumes: Option<Volumes>,
-    /// A node comes and goes after so many pods.
-    #[serde(default)]
-    churn: usize,
-}
-
-/// Volumes of measured pods.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-enum Volumes {
-    /// A secret each.
-    Secrets,
-    /// A bound claim each, to a CSI volume that every node reaches.
-    Csi,
-}
-
-/// One size of a workload.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Size {
-    nodes: usize,
-    #[serde(default)]
-    init: usize,
-    pods: usize,
-    /// How many pods that never fit there are.
-    #[serde(default)]
-    unschedulable: usize,
-    /// The peer's pods per second, where it was measured.
-    #[serde(default)]
-    peer: Option<f64>,
 }
 
 /// What a run found.
@@ -104,44 +53,24 @@ struct Bench {
 }
 
 fn node(workload: &Workload, n: usize) -> Arc<Node> {
-    let name = format!("node-{n:05}");
-    let mut node = json!({
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-        "status": {"allocatable": {"cpu": "4", "memory": "32Gi", "pods": "110"}},
-    });
-    if let Some(zone) = workload.zones.get(n % workload.zones.len().max(1)) {
-        node["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!(zone);
+    Arc::new(serde_json::from_value(describe::node(workload, n)).expect("a node"))
+}
+
+/// A pod out of a template; `$name` in it stands for the pod's name.
+fn pod(template: &Value, name: &str) -> Arc<Pod> {
+    let mut pod = describe::pod(template, name);
+    pod["metadata"]["uid"] = json!(name);
+    name_all(&mut pod, name);
+    Arc::new(serde_json::from_value(pod).expect("a pod"))
+}
+
+fn name_all(value: &mut Value, name: &str) {
+    match value {
+        Value::String(text) if text == "$name" => name.clone_into(text),
+        Value::Array(list) => list.iter_mut().for_each(|v| name_all(v, name)),
+        Value::Object(fields) => fields.values_mut().for_each(|v| name_all(v, name)),
+        _ => {}
     }
-    merge(&mut node, &workload.node);
-    Arc::new(serde_json::from_value(node).expect("a node"))
-}
-
-fn merge(into: &mut Value, from: &Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (_, Value::Null) => {}
-        (into, from) => *into = from.clone(),
-    }
-}
-
-fn pod(template: &Value, name: &str) -> Value {
-    let mut pod = json!({
-        "metadata": {"namespace": "sched-1", "name": name, "uid": name},
-        "spec": {"containers": [{
-            "name": "pause", "image": "registry.k8s.io/pause:3.10",
-            "resources": {"requests": {"cpu": "100m", "memory": "500Mi"}},
-        }]},
-    });
-    merge(&mut pod, template);
-    pod
-}
-
-fn typed(pod: &Value) -> Arc<Pod> {
-    Arc::new(serde_json::from_value(pod.clone()).expect("a pod"))
 }
 
 impl Bench {
@@ -251,7 +180,13 @@ impl Bench {
         self.take_in(pods);
     }
 
-    /// A claim with its volume.
+    /// The claims of a pod, each bound to a volume of its own.
+    fn claims(&mut self, pod: &Pod) {
+        let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+        let claims = volumes.filter_map(|v| v.persistent_volume_claim.as_ref());
+        claims.for_each(|c| self.claim(&c.claim_name));
+    }
+
     fn claim(&mut self, name: &str) {
         let claim = json!({
             "metadata": {"namespace": "sched-1", "name": name, "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
@@ -269,41 +204,24 @@ impl Bench {
     }
 }
 
-/// The n-th measured pod.
-fn measured(workload: &Workload, n: usize) -> Value {
-    let name = format!("pod-{n}");
-    let mut made = pod(&workload.pods[n % workload.pods.len()], &name);
-    match workload.volumes {
-        None => {}
-        Some(Volumes::Secrets) => {
-            made["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": name}}])
-        }
-        Some(Volumes::Csi) => {
-            made["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": name}}]);
-        }
-    }
-    made
-}
-
 fn run(workload: &Workload, size: &Size, options: &Options) -> Report {
     let mut bench = Bench::new(workload, size, options);
     if !workload.init.is_empty() {
         let init: Vec<_> = (0..size.init)
-            .map(|n| typed(&pod(&workload.init[n % workload.init.len()], &format!("init-{n}"))))
+            .map(|n| pod(&workload.init[n % workload.init.len()], &format!("init-{n}")))
             .collect();
         bench.take_in(init);
         bench.decide(size.init, 100);
         assert_eq!(bench.report.placed, size.init, "{}: the pods before do not all fit", workload.name);
     }
     if let Some(template) = &workload.unschedulable {
-        let pods = (0..size.unschedulable).map(|n| typed(&pod(template, &format!("never-{n}"))));
+        let pods = (0..size.unschedulable).map(|n| pod(template, &format!("never-{n}")));
         bench.take_in(pods.collect());
     }
-    if workload.volumes == Some(Volumes::Csi) {
-        (0..size.pods).for_each(|n| bench.claim(&format!("pod-{n}")));
-    }
+    let mut left: Vec<Arc<Pod>> =
+        (0..size.pods).map(|n| pod(&workload.pods[n % workload.pods.len()], &format!("pod-{n}"))).collect();
+    left.iter().for_each(|pod| bench.claims(pod));
     bench.report = Report::default();
-    let mut left: Vec<Arc<Pod>> = (0..size.pods).map(|n| typed(&measured(workload, n))).collect();
     left.reverse();
     let step = if workload.churn > 0 { workload.churn } else { size.pods.max(1) };
     let mut extra = size.nodes;
@@ -336,11 +254,11 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Resident memory of this process, in MB.
-fn memory() -> u64 {
+/// Resident memory of this process, in KiB.
+fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -364,7 +282,7 @@ fn print(workload: &Workload, size: &Size, mut reports: Vec<Report>) {
         at(990).as_secs_f64() * 1e6,
         at(999).as_secs_f64() * 1e6,
         ratio,
-        memory(),
+        resident() / 1024,
         r.unplaced,
     );
 }
@@ -422,6 +340,7 @@ struct Options {
     chart: Option<PathBuf>,
     trace: Option<PathBuf>,
     replay: Option<PathBuf>,
+    memory: bool,
 }
 
 fn options() -> Options {
@@ -434,6 +353,7 @@ fn options() -> Options {
         chart: None,
         trace: None,
         replay: None,
+        memory: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -445,21 +365,57 @@ fn options() -> Options {
             "--chart" => options.chart = arguments.next().map(PathBuf::from),
             "--trace" => options.trace = arguments.next().map(PathBuf::from),
             "--replay" => options.replay = arguments.next().map(PathBuf::from),
+            "--memory" => options.memory = true,
             "--explain" => options.explain = arguments.next().as_deref() != Some("off"),
             name => options.names.push(name.to_owned()),
         }
     }
     if options.files.is_empty() {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/workloads");
-        let files = std::fs::read_dir(folder).expect("the folder of workloads");
-        options.files = files.filter_map(|f| f.ok().map(|f| f.path())).collect();
-        options.files.sort();
+        let benches = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches");
+        for folder in ["workloads", "pure"] {
+            options.files.extend(describe::folder(&benches.join(folder)));
+        }
     }
     options
 }
 
+/// What a bound pod and a node weigh in the scheduler, from the growth of this process. Objects of nodes are counted, as the table keeps
+/// them; those of bound pods are let go, as it does not.
+fn weigh() {
+    const NODES: usize = 5_000;
+    const PODS: usize = 150_000;
+    let workload = Workload {
+        name: "Memory".to_owned(),
+        sizes: Vec::new(),
+        node: Value::Null,
+        zones: vec!["a".to_owned(), "b".to_owned()],
+        init: Vec::new(),
+        pods: Vec::new(),
+        unschedulable: None,
+        churn: 0,
+    };
+    let mut scheduler =
+        Scheduler::new(vec![profile()], QueueOptions::default(), 1).expect("one profile has one name");
+    let start = resident();
+    (0..NODES).for_each(|n| scheduler.apply_node(node(&workload, n), Timestamp::UNIX_EPOCH));
+    let nodes = resident();
+    for n in 0..PODS {
+        let template = json!({"spec": {"nodeName": format!("node-{:05}", n % NODES)}});
+        scheduler.apply_pod(pod(&template, &format!("pod-{n}-abcdef-12345")), Timestamp::UNIX_EPOCH);
+    }
+    let pods = resident();
+    println!(
+        "{NODES} nodes: {} bytes each; {PODS} bound pods: {} bytes each",
+        (nodes - start) * 1024 / NODES as u64,
+        (pods - nodes) * 1024 / PODS as u64
+    );
+}
+
 fn main() {
     let options = options();
+    if options.memory {
+        return weigh();
+    }
     if let Some(file) = &options.replay {
         return replay(file);
     }
@@ -480,9 +436,7 @@ fn main() {
         "left",
     );
     for file in &options.files {
-        let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        let workload: Workload =
-            serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let workload = describe::read(file);
         if !options.names.is_empty() && !options.names.iter().any(|n| workload.name.contains(n.as_str())) {
             continue;
         }
