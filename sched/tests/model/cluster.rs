@@ -203,7 +203,7 @@ fn pod() -> impl Strategy<Value = Value> {
 
 /// One of many nodes; some share a host name.
 fn plain_node(n: usize) -> Value {
-    let host = format!("m{}", if n % 10 == 9 { n - 1 } else { n });
+    let host = format!("m{}", n - n % 2);
     json!({
         "metadata": {"name": format!("m{n}"), "labels": {
             "kubernetes.io/hostname": host, "topology.kubernetes.io/zone": ZONES[n % 3], "rack": format!("r{}", n / 20)}},
