@@ -197,6 +197,12 @@ pub trait Strategy: Send + Sync + 'static {
         self.validate(object)
     }
 
+    /// What the object's row in a table says of it beside its cells, as `TableRowCondition`s of meta/v1.
+    fn row_conditions(&self, object: &Value) -> Vec<Value> {
+        let _ = object;
+        Vec::new()
+    }
+
     /// Warnings for the client on create and update.
     fn warnings(&self, object: &Value) -> Vec<String> {
         let _ = object;

@@ -149,7 +149,13 @@ fn age(time: &Value, now: Timestamp) -> Value {
 }
 
 fn row(kind: &Served, object: &ApiObject, now: Timestamp, include: Include) -> Result<Value, ApiError> {
-    Ok(row_of(&kind.descriptor.columns, &object.value()?, now, include))
+    let value = object.value()?;
+    let mut row = row_of(&kind.descriptor.columns, &value, now, include);
+    let conditions = kind.descriptor.strategy.row_conditions(&value);
+    if !conditions.is_empty() {
+        row["conditions"] = Value::Array(conditions);
+    }
+    Ok(row)
 }
 
 fn row_of(columns: &[PrinterColumn], value: &Value, now: Timestamp, include: Include) -> Value {

@@ -5,7 +5,17 @@ use crate::api::kit::duration::{human_duration, parse};
 use crate::api::kit::{at, column, computed, flag, get, int, list, name_column, sub, text};
 use crate::resource::PrinterColumn;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Pods that have come to their end are marked, so that clients may leave them out.
+pub(super) fn row_conditions(pod: &Value) -> Vec<Value> {
+    let (reason, message) = match text(sub(pod, "status"), "phase") {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return Vec::new(),
+    };
+    vec![json!({"type": "Completed", "status": "True", "reason": reason, "message": message})]
+}
 
 pub(super) fn columns() -> Vec<PrinterColumn> {
     vec![
@@ -200,7 +210,6 @@ pub(super) fn is_sidecar(container: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn check(pod: Value, ready: &str, status: &str, restarts: &str) {
         let now = "2026-01-01T01:00:00Z".parse().unwrap();
@@ -211,6 +220,19 @@ mod tests {
 
     fn spec() -> Value {
         json!({"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}, {"name": "j"}]})
+    }
+
+    #[test]
+    fn ended_pods_are_marked() {
+        let check = |phase: &str, wanted: &[&str]| {
+            let all = row_conditions(&json!({"status": {"phase": phase}}));
+            let reasons: Vec<&str> = all.iter().map(|c| c["reason"].as_str().unwrap()).collect();
+            assert_eq!(reasons, wanted, "{phase}");
+        };
+        check("Succeeded", &["Succeeded"]);
+        check("Failed", &["Failed"]);
+        check("Running", &[]);
+        check("", &[]);
     }
 
     #[test]

@@ -68,6 +68,10 @@ impl Strategy for PodRules {
         defaults::default_pod(object);
     }
 
+    fn row_conditions(&self, object: &Value) -> Vec<Value> {
+        columns::row_conditions(object)
+    }
+
     fn prepare_for_create(&self, object: &mut Value, _: WriteContext<'_>) {
         let class = qos_class(object);
         set(object, "status", json!({"phase": "Pending", "qosClass": class}));

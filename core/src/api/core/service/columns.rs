@@ -6,9 +6,6 @@ use crate::resource::PrinterColumn;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// How wide the addresses of a load balancer may be; the table is not told whether it is wide, so this is always upstream's narrow form.
-const LOAD_BALANCER_WIDTH: usize = 16;
-
 pub(super) fn columns() -> Vec<PrinterColumn> {
     vec![
         name_column(),
@@ -48,11 +45,7 @@ fn ingress(service: &Value) -> String {
     let ingress = list(at(service, &["status", "loadBalancer"]), "ingress");
     let addresses: BTreeSet<&str> =
         ingress.iter().map(|i| or(text(i, "ip"), text(i, "hostname"))).filter(|a| !a.is_empty()).collect();
-    let shown = addresses.into_iter().collect::<Vec<_>>().join(",");
-    match shown.get(..LOAD_BALANCER_WIDTH - 3) {
-        Some(head) if shown.len() > LOAD_BALANCER_WIDTH => format!("{head}..."),
-        _ => shown,
-    }
+    addresses.into_iter().collect::<Vec<_>>().join(",")
 }
 
 fn ports(spec: &Value) -> String {
@@ -89,7 +82,7 @@ mod tests {
         check(json!({"spec": {"type": "LoadBalancer"}}), "<pending>", "<none>");
         check(
             json!({"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": [{"hostname": "a.long.name.example.com"}]}}}),
-            "a.long.name.e...",
+            "a.long.name.example.com",
             "<none>",
         );
         check(json!({"spec": {"type": "ExternalName", "externalName": "x.y"}}), "x.y", "<none>");
