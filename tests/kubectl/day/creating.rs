@@ -43,6 +43,10 @@ pub(super) fn create(k: &Kubectl, cluster: &Cluster) -> Outcome {
             &["poddisruptionbudget", "budget", "--selector=app=idle", "--min-available=1"],
             "poddisruptionbudget.policy/budget",
         ),
+        (&["job", "once", &image, "--", "true"], "job.batch/once"),
+        (&["cronjob", "nightly", &image, "--schedule=0 0 * * *", "--", "true"], "cronjob.batch/nightly"),
+        (&["ingress", "front", "--rule=example.com/=inside:80"], "ingress.networking.k8s.io/front"),
+        (&["quota", "few", "--hard=pods=1000"], "resourcequota/few"),
         (&["priorityclass", &high, "--value=100", "--description=high"], "priorityclass.scheduling.k8s.io/"),
     ];
     for (args, name) in cases {
@@ -70,6 +74,7 @@ pub(super) fn create(k: &Kubectl, cluster: &Cluster) -> Outcome {
         &format!("clusterrolebinding/{bound}"),
         &format!("priorityclass/{high}"),
     ])?;
+    k.ok(&["delete", "job/once", "cronjob/nightly", "ingress/front", "quota/few"])?;
     k.ok(&["delete", "service", "inside", "headless", "outside", "balanced", "elsewhere"])?;
     k.ok(&["delete", "deployment/idle", "secret/text", "secret/login", "serviceaccount/helper"]).map(drop)
 }

@@ -78,10 +78,20 @@ pub(super) fn describe_all(k: &Kubectl, _: &Cluster) -> Outcome {
     let all = kinds.join(",");
     k.ok(&["get", &all, "-o", "wide"])?;
     k.ok(&["get", &all, "-o", "yaml"])?;
-    let described = k.ok(&["describe", &all])?;
+    // Other kubectls may delete what they made between the list and the look.
+    let mut described = k.run(&["describe", &all]);
+    for _ in 0..5 {
+        if described.ok || !described.stderr.contains("not found") {
+            break;
+        }
+        described = k.run(&["describe", &all]);
+    }
+    if !described.ok {
+        return Err(format!("describing every kind failed: {}", described.stderr));
+    }
     ["kube-root-ca.crt", "PolicyRule:", "Subjects:", "Opaque", "Allocatable:", "Replicas:", "QoS Class:"]
         .iter()
-        .try_for_each(|words| has(&described, words))
+        .try_for_each(|words| has(&described.stdout, words))
 }
 
 pub(super) fn expose(k: &Kubectl, _: &Cluster) -> Outcome {
