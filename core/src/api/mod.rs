@@ -9,6 +9,7 @@ pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -55,6 +56,7 @@ pub fn builtin(options: &BuiltinOptions) -> Vec<KindDescriptor> {
         autoscaling::horizontal_pod_autoscaler_v1::descriptor,
         batch::cron_job::descriptor,
         batch::job::descriptor,
+        certificates::certificate_signing_request::descriptor,
         coordination::lease::descriptor,
         core::config_map::descriptor,
         core::endpoints::descriptor,

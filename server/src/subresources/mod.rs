@@ -35,6 +35,9 @@ pub(crate) fn of(kind: &KindDescriptor) -> Vec<Subresource> {
             all.push(sub("log", None, &[Verb::Get]));
             all.push(sub("portforward", options("PodPortForwardOptions"), &[Verb::Create, Verb::Get]));
         }
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            all.push(sub("approval", None, READ_WRITE));
+        }
         ("", "namespaces") => all.push(sub("finalize", None, &[Verb::Update])),
         ("", "serviceaccounts") => {
             let request = Some(("authentication.k8s.io", "v1", "TokenRequest"));
@@ -75,6 +78,7 @@ pub(crate) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse,
     match known.name {
         "status" => status::handle(call, "status").await,
         "finalize" => status::handle(call, "finalize").await,
+        "approval" => status::handle(call, "approval").await,
         "scale" => scale::handle(call).await,
         "binding" => binding::create(call).await,
         "eviction" => eviction::create(call).await,

@@ -1,4 +1,5 @@
-//! `status` of every kind that has one, and `finalize` of namespaces: the object itself, with another part that may change.
+//! `status` of every kind that has one, `finalize` of namespaces and `approval` of certificate requests: the object itself, with another part
+//! that may change.
 
 use crate::handlers::update::{self, Changed};
 use crate::handlers::{Call, patch, read};

@@ -169,3 +169,37 @@ async fn kubectl_changes_objects() {
         check(&["delete", "deploy", "web", "--wait=false"], true, "deployment.apps \"web\" deleted").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_makes_objects_of_many_kinds() {
+    let all = kubectls();
+    let Some(kubectl) = all.last() else {
+        println!("skipped: kubectl because none is installed");
+        return;
+    };
+    let site = site(builtin(&BuiltinOptions::default())).await;
+    let web = site.file("web.yaml", DEPLOYMENT);
+    let check = async |arguments: &[&str], content: bool, want: &str| {
+        let (ok, text) = site.run(kubectl, arguments).await;
+        assert_eq!(ok, content, "{} {arguments:?}: {text}", kubectl.display());
+        assert!(text.contains(want), "{} {arguments:?}: no {want:?} in {text}", kubectl.display());
+    };
+    check(&["apply", "-f", &web], true, "created").await;
+    check(&["create", "job", "j", "--image=i:1"], true, "job.batch/j created").await;
+    check(&["create", "cronjob", "c", "--image=i:1", "--schedule=* * * * *"], true, "created").await;
+    check(&["create", "cronjob", "d", "--image=i:1", "--schedule=61 * * * *"], false, "above maximum (59)")
+        .await;
+    check(&["create", "job", "k", "--from=cronjob/c"], true, "job.batch/k created").await;
+    check(&["create", "quota", "q", "--hard=pods=1,limits.cpu=2"], true, "resourcequota/q created").await;
+    check(&["create", "ingress", "i", "--rule=a.example.com/*=s:80"], true, "created").await;
+    check(&["create", "ingress", "e", "--rule=10.0.0.1/*=s:80"], false, "must be a DNS name").await;
+    check(&["autoscale", "deployment", "web", "--max=3", "--cpu-percent=50"], true, "autoscaled").await;
+    check(&["get", "job", "j"], true, "Running").await;
+    check(&["get", "cj", "c", "-o", "wide"], true, "* * * * *").await;
+    check(&["get", "hpa", "web"], true, "Deployment/web").await;
+    check(&["get", "ing", "i"], true, "a.example.com").await;
+    check(&["get", "all"], true, "horizontalpodautoscaler.autoscaling/web").await;
+    check(&["describe", "job", "j"], true, "Parallelism:").await;
+    check(&["describe", "hpa", "web"], true, "Max replicas:").await;
+    check(&["explain", "statefulset.spec.serviceName"], true, "serviceName <string>").await;
+}

@@ -4,6 +4,7 @@ mod apply;
 mod cluster;
 mod common;
 mod crud;
+mod kinds;
 mod kubectl;
 mod list;
 mod openapi;

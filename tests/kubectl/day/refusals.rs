@@ -108,7 +108,8 @@ pub(super) fn commands(k: &Kubectl, _: &Cluster) -> Outcome {
         (&["delete", "cm", "none"], "configmaps \"none\" not found"),
         (&["delete", "namespace", "kube-system"], "this namespace may not be deleted"),
         (&["wait", "--for=condition=Ready", "pod/none", "--timeout=1s"], "pods \"none\" not found"),
-        (&["get", "certificatesigningrequests"], "the server doesn't have a resource type"),
+        (&["create", "quota", "x", "--hard=pods=-1"], "spec.hard[pods]: Invalid value: \"-1\""),
+        (&["certificate", "approve", "none"], "\"none\" not found"),
         (&["autoscale", "deployment", "none", "--max=3"], "not found"),
     ];
     for (args, words) in cases {

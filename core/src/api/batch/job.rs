@@ -2,6 +2,7 @@
 
 use super::job_policies::{validate_failure_policy, validate_replacement, validate_success_policy};
 use super::job_status::{is, validate_status};
+use super::job_update::{validate_completions_change, validate_template_change};
 use crate::api::BuiltinOptions;
 use crate::api::core::pod::{default_template, template_warnings, validate_template};
 use crate::api::kit::checks::{
@@ -9,11 +10,11 @@ use crate::api::kit::checks::{
 };
 use crate::api::kit::columns::{age_column, template_columns};
 use crate::api::kit::duration::{human_duration, parse};
-use crate::api::kit::meta::{IMMUTABLE, immutable, validate_name};
+use crate::api::kit::meta::validate_name;
 use crate::api::kit::names::{self, NameRule};
 use crate::api::kit::{
-    ErrorSink, Path, at, carry, column, count, default_text, default_to, describe, ensure, field_at, flag,
-    get, int, list_mut, name_column, object_mut, remove, same, selectors, set, sub, text,
+    ErrorSink, Path, at, column, count, default_text, default_to, describe, ensure, field_at, flag, get, int,
+    list_mut, name_column, object_mut, selectors, set, sub, text,
 };
 use crate::resource::{PrinterColumn, Scope, Strategy, WriteContext};
 use crate::{ErrorList, KindDescriptor};
@@ -31,8 +32,6 @@ const INDEXED_PARALLELISM_MAX: i64 = 100_000;
 const MANY_COMPLETIONS: i64 = 100_000;
 const MANY_PARALLELISM_MAX: i64 = 10_000;
 const MANY_FAILED_MAX: i64 = 10_000;
-/// What may change in the pods of a Job that is suspended.
-const SCHEDULING: [&str; 4] = ["nodeSelector", "tolerations", "schedulingGates", "affinity"];
 
 /// The descriptor of Job.
 pub fn descriptor(_: &BuiltinOptions) -> KindDescriptor {
@@ -339,72 +338,6 @@ fn validate_restarts(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         "OnFailure" | "Never" => {}
         other => errors.not_supported(&at_policy, other, &["OnFailure", "Never"]),
     }
-}
-
-/// The completions of an indexed Job may change with its parallelism, those of others stay.
-fn validate_completions_change(job: &Value, old: &Value, errors: &mut ErrorList) {
-    let (spec, old_spec) = (sub(job, "spec"), sub(old, "spec"));
-    let path = Path::Root.child("spec");
-    let (new, before) = (get(spec, "completions"), get(old_spec, "completions"));
-    if new == before {
-        return;
-    }
-    let at = path.child("completions");
-    if text(spec, "completionMode") != "Indexed" {
-        errors.invalid(&at, new.cloned().unwrap_or_default(), IMMUTABLE);
-    } else if let Some(new) = new.filter(|n| Some(*n) != get(spec, "parallelism")) {
-        errors.invalid(&at, new.clone(), "can only be modified in tandem with spec.parallelism");
-    }
-}
-
-/// The template stays, but for where the pods may run and what they ask for while the Job is suspended and has none.
-fn validate_template_change(job: &Value, old: &Value, errors: &mut ErrorList) {
-    let template = sub(sub(job, "spec"), "template");
-    let mut before = sub(sub(old, "spec"), "template").clone();
-    let status = sub(old, "status");
-    let idle = get(status, "startTime").is_none()
-        || (is(old, "Suspended") && int(status, "active").unwrap_or(0) == 0);
-    if flag(sub(old, "spec"), "suspend") && idle {
-        if let Some(metadata) = ensure(&mut before, "metadata") {
-            for field in ["labels", "annotations"] {
-                carry(metadata, sub(template, "metadata"), field);
-            }
-        }
-        if let Some(pod_spec) = object_mut(&mut before, "spec") {
-            allow_scheduling(pod_spec, sub(template, "spec"));
-        }
-    }
-    let path = Path::Root.child("spec");
-    immutable(template, &before, &path.child("template"), errors);
-}
-
-fn allow_scheduling(before: &mut Value, now: &Value) {
-    let (mut old_affinity, new_affinity) = (sub(before, "affinity").clone(), sub(now, "affinity"));
-    for field in SCHEDULING.iter().filter(|field| **field != "affinity") {
-        carry(before, now, field);
-    }
-    // Of affinity only that to nodes.
-    if old_affinity.is_null() {
-        old_affinity = Value::Object(serde_json::Map::new());
-    }
-    carry(&mut old_affinity, new_affinity, "nodeAffinity");
-    match count_of(&old_affinity) {
-        0 => {
-            remove(before, "affinity");
-        }
-        _ => set(before, "affinity", old_affinity),
-    }
-    for field in ["containers", "initContainers"] {
-        let resources: Vec<Value> =
-            crate::api::kit::list(now, field).iter().map(|c| sub(c, "resources").clone()).collect();
-        for (container, resources) in list_mut(before, field).zip(resources) {
-            set(container, "resources", resources);
-        }
-    }
-}
-
-fn count_of(value: &Value) -> usize {
-    value.as_object().map_or(0, |map| map.values().filter(|v| !same(v, &Value::Null)).count())
 }
 
 #[cfg(test)]
