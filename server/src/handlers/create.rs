@@ -20,7 +20,6 @@ pub(super) const SERVED_WAIT: Duration = Duration::from_secs(3);
 
 /// `POST` to a collection.
 pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {
-    crd::accepts_new(&call)?;
     let how = pipeline::strictness(&call)?;
     let (mut object, repeated) = pipeline::document(&call.body)?;
     let mut warnings = pipeline::object(&call.kind.descriptor, &mut object, &repeated, how)?;
@@ -38,6 +37,7 @@ pub(super) async fn new_object(
     mut object: Value,
     warnings: &mut Vec<String>,
 ) -> Result<Arc<ApiObject>, ApiError> {
+    crd::accepts_new(call)?;
     let kind = &call.kind.descriptor;
     let generated = meta::name(&object).is_empty();
     let name = meta::name(&object).to_owned();

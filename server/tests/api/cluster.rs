@@ -261,11 +261,17 @@ async fn a_definition_is_served_at_once_and_goes_with_its_objects() {
     };
     plane.value(hold(json!(["play.dev/hold"]))).await.unwrap();
     plane.value(global(Verb::Delete, definitions.clone(), Some("toys.play.dev"))).await.unwrap();
-    let e = plane.send(make(json!({"metadata": {"name": "late"}}))).await.unwrap_err();
-    assert_eq!(
-        (e.code(), e.message()),
-        (405, "create not allowed while custom resource definition is terminating")
-    );
+    let late = json!({"apiVersion": "play.dev/v1", "kind": "Toy", "metadata": {"name": "late"}});
+    let mut apply = ApiRequest::resource(Verb::Patch, toys.clone(), Some("default"), Some("late"))
+        .body(ContentType::ApplyPatch, late.clone());
+    apply.options.field_manager = Some("m".to_owned());
+    for late in [make(late), apply] {
+        let e = plane.send(late).await.unwrap_err();
+        assert_eq!(
+            (e.code(), e.message()),
+            (405, "create not allowed while custom resource definition is terminating")
+        );
+    }
     plane.value(hold(Value::Null)).await.unwrap();
     for _ in 0..100 {
         let e = plane.send(global(Verb::Get, definitions.clone(), Some("toys.play.dev"))).await;
