@@ -10,13 +10,18 @@ use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use sled::{Batch, Db, IVec};
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What stands before the keys of values; the store's own numbers lie below it.
 const VALUE: u8 = b'v';
 const REVISION: &[u8] = b"m/revision";
+/// How often, and how far apart, a closed folder's lock is looked at.
+const RELEASE_TRIES: u32 = 500;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a [`SledStore`] is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +129,17 @@ impl SledEngine {
         }
     }
 
+    /// sled's own threads hold the lock of the folder for a moment after its last handle is gone; whoever opens it next must not meet it.
+    fn wait_for_release(&self) {
+        let Ok(lock) = File::open(self.path.join("db")) else { return };
+        for _ in 0..RELEASE_TRIES {
+            if !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+                return;
+            }
+            std::thread::sleep(RELEASE_PAUSE);
+        }
+    }
+
     fn not_open(&self) -> Error {
         Error::new(Reason::Unavailable, format!("{} is not open", self.path.display()))
     }
@@ -189,10 +205,11 @@ impl Engine for SledEngine {
     }
 
     fn close(&self) -> Result<(), Error> {
-        match self.db.write().take() {
-            Some(db) => contained(|| db.flush().map(|_| ()).map_err(failed)),
-            None => Err(self.not_open()),
-        }
+        let Some(db) = self.db.write().take() else { return Err(self.not_open()) };
+        let flushed = contained(|| db.flush().map(|_| ()).map_err(failed));
+        drop(db);
+        self.wait_for_release();
+        flushed
     }
 }
 
