@@ -4,7 +4,7 @@ use super::manager::{self, Manager, ManagerOperation};
 use super::merge::{merge, remove};
 use super::set::FieldSet;
 use super::walk::{Comparison, fields_of};
-use super::{FieldWrite, LAST_APPLIED, track, unowned};
+use super::{FieldWrite, LAST_APPLIED, UNOWNED, track};
 use crate::ApiError;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,15 +13,6 @@ use std::collections::BTreeMap;
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// The manager whose applies take over what client-side apply owned.
 const KUBECTL: &str = "kubectl";
-
-/// A field that belongs to another manager and would change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// The other manager, as messages name it: `"kubectl" using apps/v1`.
-    pub manager: String,
-    /// The field, `.spec.replicas`.
-    pub path: String,
-}
 
 /// Merges an applied object into the live one (`None` creates) and gives the object wanted, its `managedFields` included.
 ///
@@ -140,7 +131,7 @@ impl Applied {
             let fields = std::mem::take(&mut other.fields);
             other.fields = fields.difference(&taken).difference(&self.compared.removed);
         }
-        self.own.fields = self.own.fields.difference(&unowned());
+        self.own.fields = self.own.fields.difference(&UNOWNED);
         let changed = self.object != without_managers(live);
         if changed || self.own.time.is_none() {
             self.own.time = Some(write.now.to_owned());
@@ -209,28 +200,23 @@ fn note_last_applied(object: &mut Value, applied: &Value) {
 }
 
 fn conflict_error(conflicts: &[(String, FieldSet)]) -> ApiError {
-    let mut all = Vec::new();
+    let mut by_manager: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (manager, fields) in conflicts {
-        fields.each_path(&mut |path| {
-            all.push(Conflict { manager: manager.clone(), path: path.to_owned() });
-        });
+        fields.each_path(&mut |path| by_manager.entry(manager).or_default().push(path.to_owned()));
     }
+    let all: Vec<(&str, &String)> =
+        by_manager.iter().flat_map(|(manager, paths)| paths.iter().map(|path| (*manager, path))).collect();
     let message = match all.as_slice() {
-        [only] => format!("Apply failed with 1 conflict: conflict with {}: {}", only.manager, only.path),
+        [(manager, path)] => format!("Apply failed with 1 conflict: conflict with {manager}: {path}"),
         _ => {
-            let mut by_manager: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-            for conflict in &all {
-                by_manager.entry(&conflict.manager).or_default().push(&conflict.path);
-            }
             let mut lines = Vec::new();
-            for (manager, paths) in by_manager {
+            for (manager, paths) in &by_manager {
                 lines.push(format!("conflicts with {manager}:"));
                 lines.extend(paths.iter().map(|path| format!("- {path}")));
             }
             format!("Apply failed with {} conflicts: {}", all.len(), lines.join("\n"))
         }
     };
-    let causes: Vec<(String, String)> =
-        all.into_iter().map(|c| (c.path, format!("conflict with {}", c.manager))).collect();
-    ApiError::apply_conflict(message, causes)
+    let causes = all.iter().map(|(manager, path)| ((*path).clone(), format!("conflict with {manager}")));
+    ApiError::apply_conflict(message, causes.collect())
 }

@@ -13,12 +13,13 @@ mod tests;
 mod track;
 mod walk;
 
-pub use apply::{Conflict, apply};
+pub use apply::apply;
 pub use manager::{Manager, ManagerOperation};
 pub use set::FieldSet;
 pub use track::track;
 
 use crate::Schema;
+use std::sync::LazyLock;
 
 /// The annotation in which `kubectl apply` keeps what it applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -40,8 +41,8 @@ pub struct FieldWrite<'a> {
     pub ignored: &'a FieldSet,
 }
 
-/// Whose fields nobody owns: they belong to the server.
-fn unowned() -> FieldSet {
+/// The fields that nobody owns: they belong to the server.
+static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
     FieldSet::of(&[
         "apiVersion",
         "kind",
@@ -56,4 +57,4 @@ fn unowned() -> FieldSet {
         "metadata.managedFields",
         "metadata.resourceVersion",
     ])
-}
+});

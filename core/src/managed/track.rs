@@ -1,9 +1,8 @@
 //! Writes that are no applies: the fields that changed belong to their writer.
 
 use super::manager::{self, Manager, ManagerOperation};
-use super::set::FieldSet;
 use super::walk::Comparison;
-use super::{FieldWrite, unowned};
+use super::{FieldWrite, UNOWNED};
 use serde_json::{Value, json};
 
 /// How many managers of updates an object keeps before the oldest are merged.
@@ -57,13 +56,13 @@ pub(super) fn updated(
     new: &Value,
     mut managers: Vec<Manager>,
 ) -> Vec<Manager> {
-    let compared = Comparison::of(write.schema.root(), old, new).ignoring(&server_owned(write));
+    let compared = Comparison::of(write.schema.root(), old, new).ignoring(write.ignored);
     let set = compared.modified.union(&compared.added);
     for manager in &mut managers {
         let fields = std::mem::take(&mut manager.fields);
         manager.fields = fields.difference(&set).difference(&compared.removed);
     }
-    let fields = set.difference(&unowned());
+    let fields = set.difference(&UNOWNED);
     if !fields.is_empty() {
         let writer = Manager {
             name: write.manager.to_owned(),
@@ -83,11 +82,6 @@ pub(super) fn updated(
     }
     managers.retain(|m| !m.fields.is_empty());
     cap(managers)
-}
-
-/// The fields that the write can't set.
-fn server_owned(write: &FieldWrite<'_>) -> FieldSet {
-    write.ignored.clone().union(&FieldSet::of(&["metadata.managedFields"]))
 }
 
 /// What a create is compared with: the parts that upstream's types always have, so that they are not told as set.

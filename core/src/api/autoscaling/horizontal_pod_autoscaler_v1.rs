@@ -50,17 +50,18 @@ fn selector_name(source: &str) -> &'static str {
     if source == "external" { "metricSelector" } else { "selector" }
 }
 
+/// What both shapes call alike.
+fn same_fields(source: &Value) -> Map<String, Value> {
+    let named = ["name", "container"].into_iter().filter_map(|field| Some((field, get(source, field)?)));
+    named.map(|(field, value)| (field.to_owned(), value.clone())).collect()
+}
+
 /// A v2 metric (`word` is `target`) or its present state (`current`) in the flat shape of the first version.
 fn flatten(metric: &Value, word: &str) -> Value {
     let mut out = json!({"type": sub(metric, "type")});
     for source in SOURCES {
         let Some(from) = get(metric, source) else { continue };
-        let mut to = Map::new();
-        for field in ["name", "container"] {
-            if let Some(value) = get(from, field) {
-                to.insert(field.to_owned(), value.clone());
-            }
-        }
+        let mut to = same_fields(from);
         if let Some(object) = get(from, "describedObject") {
             to.insert("target".to_owned(), object.clone());
         }
@@ -85,12 +86,7 @@ fn unflatten(metric: &Value, word: &str) -> Value {
     let mut out = json!({"type": sub(metric, "type")});
     for source in SOURCES {
         let Some(from) = get(metric, source) else { continue };
-        let mut to = Map::new();
-        for field in ["name", "container"] {
-            if let Some(value) = get(from, field) {
-                to.insert(field.to_owned(), value.clone());
-            }
-        }
+        let mut to = same_fields(from);
         if let Some(object) = get(from, "target") {
             to.insert("describedObject".to_owned(), object.clone());
         }
