@@ -20,6 +20,7 @@ pub mod jsonpath;
 pub mod managed;
 pub mod meta;
 pub mod node_api;
+pub mod notes;
 pub mod object;
 pub mod patch;
 pub mod quantity;
@@ -39,12 +40,13 @@ pub use k8s_openapi;
 pub use k8s_openapi::api::authentication::v1::UserInfo;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use kubewright_derive::Resource;
+pub use notes::Notes;
 pub use object::{ApiObject, Header, WatchEvent, WatchEventType};
 pub use quantity::Quantity;
 pub use registry::Registry;
 pub use request::{
-    ApiRequest, ApiResponse, ContentType, GroupVersionResource, ObjectList, Options, Representation,
-    RequestBody, ResponseBody, Target, Verb, WatchStream,
+    ApiRequest, ApiResponse, ContentType, GroupVersionKind, GroupVersionResource, ObjectList, Options,
+    Representation, RequestBody, ResponseBody, Target, Verb, WatchStream,
 };
 pub use resource::{Described, KindDescriptor, Resource, Scope, Strategy};
 pub use schema::Schema;

@@ -5,7 +5,7 @@
 use crate::node_api::{ExecOptions, LogOptions};
 use crate::object::{ApiObject, WatchEvent};
 use crate::streams::{ExecSession, PortForwardSession};
-use crate::{ApiError, UserInfo};
+use crate::{ApiError, Notes, UserInfo};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -75,6 +75,29 @@ impl GroupVersionResource {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+}
+
+/// Group, version and kind; the group is empty for core.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupVersionKind {
+    /// API group.
+    pub group: SmolStr,
+    /// Version.
+    pub version: SmolStr,
+    /// Kind, `Pod`.
+    pub kind: SmolStr,
+}
+
+impl GroupVersionKind {
+    /// From its three parts.
+    pub fn new(group: impl Into<SmolStr>, version: impl Into<SmolStr>, kind: impl Into<SmolStr>) -> Self {
+        GroupVersionKind { group: group.into(), version: version.into(), kind: kind.into() }
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        GroupVersionResource::new(self.group.clone(), self.version.clone(), "").api_version()
     }
 }
 
@@ -214,6 +237,8 @@ pub struct ApiRequest {
     pub user_agent: SmolStr,
     /// `Accept` as received, for the documents that exist in several media types (aggregated discovery, OpenAPI); empty in process.
     pub accept: SmolStr,
+    /// What is remarked on the way; a clone kept by the caller is there after a refusal too.
+    pub notes: Notes,
 }
 
 impl ApiRequest {
@@ -245,6 +270,7 @@ impl ApiRequest {
             body: RequestBody::Empty,
             user_agent: SmolStr::default(),
             accept: SmolStr::default(),
+            notes: Notes::default(),
         }
     }
 

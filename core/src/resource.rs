@@ -4,7 +4,7 @@
 
 use crate::field::ErrorList;
 use crate::schema::Schema;
-use crate::{GroupVersionResource, jsonpath::JsonPath};
+use crate::{GroupVersionResource, UserInfo, jsonpath::JsonPath};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -157,6 +157,16 @@ pub struct WriteContext<'a> {
     pub subresource: Option<&'a str>,
     /// The time of the write.
     pub now: jiff::Timestamp,
+    /// Who writes.
+    pub user: &'a UserInfo,
+}
+
+impl<'a> WriteContext<'a> {
+    /// A write by nobody in particular: the server's own, and those of tests.
+    pub fn new(subresource: Option<&'a str>, now: jiff::Timestamp) -> Self {
+        const NOBODY: &UserInfo = &UserInfo { extra: None, groups: None, uid: None, username: None };
+        WriteContext { subresource, now, user: NOBODY }
+    }
 }
 
 /// The rules of a kind that a schema cannot tell: upstream's defaults, validation and update strategy.

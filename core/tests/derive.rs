@@ -116,7 +116,7 @@ fn the_definition_can_be_installed_anywhere() {
 
 #[test]
 fn a_status_with_a_way_of_its_own_is_no_clients_to_create() {
-    let cx = WriteContext { subresource: None, now: Default::default() };
+    let cx = WriteContext::new(None, Default::default());
     let mut widget = json!({"metadata": {"name": "a"}, "spec": {}, "status": {"replicas": 3}});
     Widget::descriptor().strategy.prepare_for_create(&mut widget, cx);
     assert_eq!(widget, json!({"metadata": {"name": "a"}, "spec": {}}));

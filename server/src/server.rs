@@ -167,7 +167,11 @@ impl Service<ApiRequest> for ApiServer {
         let shared = self.shared.clone();
         Box::pin(async move {
             let (verb, _writing) = (request.verb, shared.writes.token());
-            let answer = answer(shared.clone(), request).await;
+            let notes = request.notes.clone();
+            let mut answer = answer(shared.clone(), request).await;
+            if let Ok(answer) = &mut answer {
+                answer.warnings.extend(notes.warnings());
+            }
             shared.counters.count(verb, answer.as_ref().map_or_else(ApiError::code, |r| r.code));
             answer
         })

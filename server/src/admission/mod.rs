@@ -3,6 +3,7 @@
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod priority;
+mod request;
 mod service_account;
 mod taint_nodes_by_condition;
 
@@ -10,12 +11,12 @@ pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use priority::Priority;
 pub(crate) use priority::SYSTEM_CLASSES;
+pub use request::{AdmissionRequest, Reinvocation, WriteOptions};
 pub use service_account::ServiceAccount;
 pub use taint_nodes_by_condition::TaintNodesByCondition;
 
-use crate::server::Reader;
 use futures::future::BoxFuture;
-use kubewright_core::{ApiError, GroupVersionResource, KindDescriptor, UserInfo};
+use kubewright_core::ApiError;
 use serde_json::Value;
 
 use kubewright_core::Entropy;
@@ -45,34 +46,10 @@ pub enum Operation {
     Connect,
 }
 
-/// One write under admission.
-#[derive(Debug)]
-pub struct AdmissionRequest<'a> {
-    /// What happens.
-    pub operation: Operation,
-    /// The resource.
-    pub resource: GroupVersionResource,
-    /// How the server runs it.
-    pub kind: &'a KindDescriptor,
-    /// The namespace, empty for a cluster-scoped object.
-    pub namespace: &'a str,
-    /// The name, empty while it is yet to be generated.
-    pub name: &'a str,
-    /// The subresource written through.
-    pub subresource: Option<&'a str>,
-    /// Who writes.
-    pub user: &'a UserInfo,
-    /// The state before; none for a create.
-    pub old: Option<&'a Value>,
-    /// Nothing will be kept.
-    pub dry_run: bool,
-    /// Reads of other objects.
-    pub reader: &'a Reader,
-}
-
 /// An admission plugin.
 ///
-/// The server calls [`Admission::mutate`] of every plugin in order, then the kind's own validation, then [`Admission::validate`] of every one.
+/// The server calls [`Admission::mutate`] of every plugin in order (and once more where a plugin asks by [`Reinvocation::ask`]), then the kind's
+/// own validation, then [`Admission::validate`] of every one.
 pub trait Admission: Send + Sync + 'static {
     /// Its name, as error messages and documentation know it.
     fn name(&self) -> &'static str;

@@ -1,6 +1,6 @@
 //! Every pod runs as a service account, with its token, the cluster's certificate authority and the namespace mounted.
 
-use super::{Admission, AdmissionRequest, Operation};
+use super::{Admission, AdmissionRequest};
 use futures::future::BoxFuture;
 use kubewright_core::{ApiError, Entropy, GroupVersionResource, meta};
 use serde_json::{Value, json};
@@ -134,14 +134,4 @@ async fn find(request: &AdmissionRequest<'_>, name: &str) -> Result<Option<Value
         }
     }
     Ok(None)
-}
-
-impl AdmissionRequest<'_> {
-    /// Whether a pod is being made.
-    pub(crate) fn creates_pod(&self) -> bool {
-        self.operation == Operation::Create
-            && self.resource.group.is_empty()
-            && self.resource.resource == "pods"
-            && self.subresource.is_none()
-    }
 }

@@ -41,13 +41,17 @@ pub(super) async fn new_object(
     let kind = &call.kind.descriptor;
     let generated = meta::name(&object).is_empty();
     let name = meta::name(&object).to_owned();
+    // Admission sees where the object will be, as upstream's does.
+    if meta::namespace(&object).is_empty()
+        && !call.namespace.is_empty()
+        && let Some(metadata) = meta::metadata_mut(&mut object)
+    {
+        metadata.insert("namespace".to_owned(), Value::from(call.namespace.as_str()));
+    }
     let request = pipeline::admission_request(call, Operation::Create, &name, None);
     pipeline::admit(call, &request, Some(&mut object)).await?;
-    let write = WriteContext { subresource: None, now: call.now };
+    let write = WriteContext { subresource: None, now: call.now, user: &call.user };
     kind.strategy.prepare_for_create(&mut object, write);
-    if call.kind.is("certificates.k8s.io", "certificatesigningrequests") {
-        sign_with_user(call, &mut object);
-    }
     if kind.origin == Origin::Custom && kind.status {
         drop_status(&mut object);
     }
@@ -93,18 +97,6 @@ pub(super) async fn new_object(
 
 fn exists(call: &Call, object: &Value) -> ApiError {
     ApiError::already_exists(call.kind.group(), call.kind.plural(), meta::name(object))
-}
-
-/// A request for a certificate tells who made it, whatever that says of itself.
-fn sign_with_user(call: &Call, object: &mut Value) {
-    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    let user = serde_json::to_value(&call.user).unwrap_or_default();
-    for field in ["username", "uid", "groups", "extra"] {
-        match user.get(field).filter(|value| !value.is_null()) {
-            Some(value) => spec.insert(field.to_owned(), value.clone()),
-            None => spec.remove(field),
-        };
-    }
 }
 
 fn drop_status(object: &mut Value) {

@@ -1,7 +1,7 @@
 //! Deletes: preconditions, grace, finalizers and propagation.
 
 use super::{Call, create, list, read};
-use crate::admission::Operation;
+use crate::admission::{Operation, WriteOptions};
 use crate::bootstrap;
 use crate::cache::Entry;
 use crate::encode;
@@ -15,7 +15,7 @@ use kubewright_core::{
     ApiError, ApiObject, ApiResponse, FieldError, FieldPath, KindDescriptor, ResponseBody,
 };
 use kubewright_store::{Commit, CommitOutcome, Compare, Op};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const TRIES: usize = 20;
 const COLLECTION_DELETES_MAX: usize = 32;
 
 /// `DeleteOptions` of meta/v1, from the body and the query.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DeleteOptions {
     grace_period_seconds: Option<i64>,
@@ -34,10 +34,12 @@ pub(crate) struct DeleteOptions {
     dry_run: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Preconditions {
+    #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resource_version: Option<String>,
 }
 
@@ -50,6 +52,7 @@ impl DeleteOptions {
                 grace_period_seconds: call.options.grace_period_seconds,
                 propagation_policy: call.options.propagation_policy.clone(),
                 orphan_dependents: call.options.orphan_dependents,
+                dry_run: call.options.dry_run.then(|| vec!["All".to_owned()]),
                 ..DeleteOptions::default()
             },
             document => serde_json::from_value(document)
@@ -213,7 +216,8 @@ async fn one(call: &Call, name: &str, options: &DeleteOptions) -> Result<Deleted
         let entry = read::current(call, name).await?;
         let old = entry.shape(&call.kind)?.object.value()?;
         options.holds(call, &old)?;
-        let request = pipeline::admission_request(call, Operation::Delete, name, Some(&old));
+        let mut request = pipeline::admission_request(call, Operation::Delete, name, Some(&old));
+        request.options = WriteOptions::deleted(options);
         pipeline::admit(call, &request, None).await?;
         pipeline::admit_validate(call, &request, None).await?;
         if let Some(done) = attempt(call, options, &entry, &old).await? {

@@ -11,7 +11,7 @@ use crate::kinds::Served;
 use crate::server::{Shared, method_not_allowed};
 use jiff::Timestamp;
 use kubewright_core::{
-    ApiError, ApiRequest, ApiResponse, Options, Representation, RequestBody, Target, UserInfo, Verb,
+    ApiError, ApiRequest, ApiResponse, Notes, Options, Representation, RequestBody, Target, UserInfo, Verb,
 };
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) representation: Representation,
     pub(crate) include_object: Option<String>,
     pub(crate) body: RequestBody,
+    /// Warnings and audit annotations.
+    pub(crate) notes: Notes,
     /// The time of the request.
     pub(crate) now: Timestamp,
 }
@@ -62,6 +64,7 @@ impl Call {
             representation: request.representation,
             include_object: request.include_object,
             body: request.body,
+            notes: request.notes,
             now,
         })
     }
@@ -81,6 +84,7 @@ impl Call {
             representation: Representation::Object,
             include_object: None,
             body: RequestBody::Empty,
+            notes: self.notes.clone(),
             now: self.now,
         }
     }

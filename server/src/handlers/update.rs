@@ -193,7 +193,7 @@ async fn try_write(
 ) -> Result<Option<Arc<ApiObject>>, ApiError> {
     let Changed { mut object, applied, .. } = changed;
     let kind = &call.kind.descriptor;
-    let cx = WriteContext { subresource, now: call.now };
+    let cx = WriteContext { subresource, now: call.now, user: &call.user };
     let resource = kind.resource();
     let update = UpdateContext { resource: &resource, generation: kind.generation };
     pipeline::default(kind, &mut object);

@@ -87,14 +87,15 @@ fn written(value: &impl serde::Serialize, shape: Shape) -> Result<(&'static str,
     Ok((shape.format.media_type(), Body::full(Bytes::from(bytes))))
 }
 
-/// Writes a failure as its `Status`.
-pub(super) fn error(error: &ApiError, shape: Shape) -> Response<Body> {
+/// Writes a failure as its `Status`, with the warnings given on the way to it.
+pub(super) fn error(error: &ApiError, shape: Shape, said: &[String]) -> Response<Body> {
     let (media_type, body) = written(error.status(), shape).unwrap_or((JSON, Body::empty()));
     let mut response = finish(error.code(), media_type, body, false);
     let seconds = error.status().details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(seconds) = seconds.filter(|s| *s > 0) {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    warnings(response.headers_mut(), said);
     if error.code() == 401 {
         let challenge = HeaderValue::from_static("Bearer realm=\"kubernetes\"");
         response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);

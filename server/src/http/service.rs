@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use kubewright_core::{
-    ApiError, ApiRequest, ApiResponse, Entropy, Reason, SharedClock, SystemClock, UserInfo,
+    ApiError, ApiRequest, ApiResponse, Entropy, Notes, Reason, SharedClock, SystemClock, UserInfo,
 };
 use std::convert::Infallible;
 use std::fmt;
@@ -178,10 +178,10 @@ impl Shared {
         let (mut parts, body) = request.into_parts();
         let head_only = parts.method == Method::HEAD;
         let audit_id = self.audit_id(&parts);
-        let mut shape = Shape::default();
-        let mut response = match self.run(inner, &mut parts, body, &mut shape).await {
+        let (mut shape, mut notes) = (Shape::default(), Notes::default());
+        let mut response = match self.run(inner, &mut parts, body, &mut shape, &mut notes).await {
             Ok(response) => response,
-            Err(error) => encode::error(&error, shape),
+            Err(error) => encode::error(&error, shape, &notes.warnings()),
         };
         response.headers_mut().insert(AUDIT_ID, audit_id);
         if head_only {
@@ -203,6 +203,7 @@ impl Shared {
         parts: &mut Parts,
         body: B,
         shape: &mut Shape,
+        notes: &mut Notes,
     ) -> Result<Response<Body>, ApiError>
     where
         S: Service<ApiRequest, Response = ApiResponse, Error = ApiError>,
@@ -213,6 +214,7 @@ impl Shared {
         let head = decode::head(parts, user, &*self.config.clock, self.config.timeout)?;
         *shape = head.shape;
         let mut request = head.request;
+        *notes = request.notes.clone();
         let upgrade = upgrade::requested(&request, parts)?;
         let work = async {
             if upgrade.is_none() {

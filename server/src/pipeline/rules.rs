@@ -1,6 +1,6 @@
 //! The rules between decoding and storing: defaults, admission, validation.
 
-use crate::admission::{AdmissionRequest, Operation};
+use crate::admission::{AdmissionRequest, Operation, Reinvocation, WriteOptions};
 use crate::handlers::Call;
 use kubewright_core::meta::{self, NameRule};
 use kubewright_core::resource::WriteContext;
@@ -30,11 +30,14 @@ pub(crate) fn admission_request<'a>(
         user: &call.user,
         old,
         dry_run: call.options.dry_run,
+        options: WriteOptions::written(operation, &call.options),
+        notes: &call.notes,
+        reinvocation: Reinvocation::default(),
         reader: &call.server.reader,
     }
 }
 
-/// Runs the changing half of admission.
+/// Runs the changing half of admission, a second time where a plugin asks for it.
 ///
 /// # Errors
 /// The first refusal.
@@ -43,10 +46,14 @@ pub(crate) async fn admit(
     request: &AdmissionRequest<'_>,
     mut object: Option<&mut Value>,
 ) -> Result<(), ApiError> {
-    for plugin in &call.server.admission {
-        plugin.mutate(request, object.as_deref_mut()).await?;
+    loop {
+        for plugin in &call.server.admission {
+            plugin.mutate(request, object.as_deref_mut()).await?;
+        }
+        if !request.reinvocation.begin() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Runs the checking half of admission.

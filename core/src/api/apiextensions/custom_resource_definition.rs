@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn defaults_and_status_are_upstreams() {
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let mut crd = json!({"spec": {"names": {"kind": "Widget", "plural": "widgets"}, "versions": [
             {"name": "v1", "served": true}, {"name": "v2", "served": true, "storage": true}]}});
         DefinitionRules.default(&mut crd);

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn data_is_needed_and_stays() {
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(RevisionRules.validate(&json!({})).len(), 1);
         let (a, b) = (json!({"data": {"x": 1}, "revision": 1}), json!({"data": {"x": 2}, "revision": 1}));
         assert_eq!(RevisionRules.validate_update(&a, &a, cx), vec![]);

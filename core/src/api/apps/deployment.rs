@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_selector_stays() {
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let old = deployment();
         let mut new = old.clone();
         new["spec"]["selector"]["matchLabels"]["app"] = "y".into();

@@ -112,8 +112,17 @@ impl Strategy for RequestRules {
         }
     }
 
-    fn prepare_for_create(&self, object: &mut Value, _: WriteContext<'_>) {
+    fn prepare_for_create(&self, object: &mut Value, cx: WriteContext<'_>) {
         set(object, "status", Map::new());
+        // It tells who made it, whatever that says of itself.
+        let Some(spec) = ensure(object, "spec").and_then(Value::as_object_mut) else { return };
+        let user = serde_json::to_value(cx.user).unwrap_or_default();
+        for field in ["username", "uid", "groups", "extra"] {
+            match user.get(field).filter(|value| !value.is_null()) {
+                Some(value) => spec.insert(field.to_owned(), value.clone()),
+                None => spec.remove(field),
+            };
+        }
     }
 
     fn prepare_for_update(&self, object: &mut Value, old: &Value, cx: WriteContext<'_>) {

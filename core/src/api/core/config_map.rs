@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn immutable_data_stays() {
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let old = json!({"immutable": true, "data": {"a": "1"}});
         assert!(ConfigMapRules.validate_update(&old, &old, cx).is_empty());
         let errors = ConfigMapRules.validate_update(&json!({"data": {"a": "2"}}), &old, cx);

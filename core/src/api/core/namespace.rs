@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn cx(subresource: Option<&'static str>) -> WriteContext<'static> {
-        WriteContext { subresource, now: jiff::Timestamp::UNIX_EPOCH }
+        WriteContext::new(subresource, jiff::Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn pod_cidrs_stay_once_set() {
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let old = json!({"spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "a"}});
         assert!(NodeRules.validate_update(&old, &json!({}), cx).is_empty());
         let errors = NodeRules.validate_update(&json!({"spec": {"podCIDRs": ["10.0.1.0/24"]}}), &old, cx);

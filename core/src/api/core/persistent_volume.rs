@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_source_stays() {
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let mut new = volume();
         PersistentVolumeRules.default(&mut new);
         let old = new.clone();

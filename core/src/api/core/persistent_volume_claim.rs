@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_bound_claim_may_only_grow() {
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let check = |old: Value, new: Value, wanted: usize| {
             assert_eq!(ClaimRules.validate_update(&new, &old, cx).len(), wanted, "{new}");
         };

@@ -189,7 +189,7 @@ pub(crate) mod testing {
 
     /// A write of the object itself, or of a subresource.
     pub(crate) fn write(subresource: Option<&'static str>) -> WriteContext<'static> {
-        WriteContext { subresource, now: jiff::Timestamp::UNIX_EPOCH }
+        WriteContext::new(subresource, jiff::Timestamp::UNIX_EPOCH)
     }
 
     /// Errors as a client reads them.

@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(BindingRules { cluster: true }.validate(&binding).len(), 1);
         let mut changed = binding.clone();
         changed["roleRef"]["name"] = "q".into();
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let errors = rules.validate_update(&changed, &binding, cx);
         assert!(errors[0].message.ends_with("cannot change roleRef"));
         assert_eq!(subjects(&binding, "ServiceAccount"), "n/s");

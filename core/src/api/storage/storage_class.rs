@@ -134,7 +134,7 @@ mod tests {
         StorageClassRules.default(&mut class);
         assert_eq!(class["reclaimPolicy"], "Delete");
         assert_eq!(StorageClassRules.validate(&class), vec![]);
-        let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+        let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
         let mut other = class.clone();
         other["provisioner"] = "x".into();
         let texts: Vec<String> =

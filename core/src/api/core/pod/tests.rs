@@ -65,7 +65,7 @@ fn pods_are_refused_in_upstreams_words() {
 
 #[test]
 fn few_fields_change() {
-    let cx = WriteContext { subresource: None, now: jiff::Timestamp::UNIX_EPOCH };
+    let cx = WriteContext::new(None, jiff::Timestamp::UNIX_EPOCH);
     let check = |change: fn(&mut Value), wanted: &[&str]| {
         let old = pod();
         let mut new = old.clone();
@@ -96,7 +96,7 @@ fn few_fields_change() {
 
 #[test]
 fn ended_containers_stay_ended() {
-    let cx = WriteContext { subresource: Some("status"), now: jiff::Timestamp::UNIX_EPOCH };
+    let cx = WriteContext::new(Some("status"), jiff::Timestamp::UNIX_EPOCH);
     let mut old = pod();
     old["spec"]["restartPolicy"] = "Never".into();
     old["status"] = json!({"containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 1}}}]});
