@@ -19,6 +19,7 @@ pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 mod endpoints_common;
+pub mod ephemeral_volume;
 pub mod garbage_collector;
 pub mod namespace;
 pub mod node_lifecycle;
@@ -30,6 +31,7 @@ pub mod root_ca;
 mod scheduling;
 pub mod service_account;
 pub mod taint_eviction;
+pub mod volume_binder;
 
 pub use scheduling::scheduling;
 
@@ -37,11 +39,12 @@ use kubewright_reconcile::Controller;
 
 /// Every controller that needs no settings, in alphabetical order. [`scheduling`] takes its scheduler, [`root_ca`] the certificate.
 pub fn all() -> Vec<Controller> {
-    vec![
+    let mut all = vec![
         deployment::controller(),
         disruption::controller(),
         endpoint_slice::controller(),
         endpoints::controller(),
+        ephemeral_volume::controller(),
         garbage_collector::controller(),
         namespace::controller(),
         node_lifecycle::controller(node_lifecycle::NodeLifecycleOptions::default()),
@@ -49,5 +52,7 @@ pub fn all() -> Vec<Controller> {
         replica_set::controller(),
         service_account::controller(),
         taint_eviction::controller(),
-    ]
+    ];
+    all.extend(volume_binder::controllers());
+    all
 }
