@@ -31,6 +31,7 @@ mod handlers;
 pub mod http;
 mod keys;
 mod kinds;
+mod outbound;
 mod paths;
 mod pipeline;
 pub mod ports;

@@ -1,5 +1,6 @@
 //! The API server as a tower service: which handler answers which request.
 
+use crate::admission::webhook::Webhooks;
 use crate::admission::{self, Admission};
 use crate::allocate::{AddressRange, Allocator};
 use crate::bootstrap;
@@ -9,6 +10,7 @@ use crate::counters::Counters;
 use crate::crd::{self, Definitions};
 use crate::handlers::{self, Call};
 use crate::kinds::KindTable;
+use crate::outbound::{Outbound, Resolver};
 use crate::paths::{self, Documents};
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -81,13 +83,21 @@ impl ApiServer {
         let allocator = Arc::new(Allocator::new(range, builder.node_ports, entropy.clone(), shared_store));
         let going = Arc::new(Notify::new());
         let definitions = Arc::new(Definitions::new(kinds.clone(), going.clone()));
-        let listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone()];
+        let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
+        let outbound = Arc::new(Outbound::new(Resolver::new(reader.clone())));
+        let mut listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone()];
         let mut admission = if builder.builtin_admission { admission::builtin(&entropy) } else { Vec::new() };
+        if builder.builtin_admission {
+            let webhooks = Arc::new(Webhooks::new(outbound.clone(), entropy.clone()));
+            // Quota is counted last, so that what a webhook refuses costs none.
+            let at = admission.iter().position(|p| p.name() == "ResourceQuota").unwrap_or(admission.len());
+            admission.splice(at..at, webhooks.plugins());
+            listeners.push(webhooks);
+        }
         admission.extend(builder.admission);
         let feeder = Feeder { cache: cache.clone(), listeners, cancel: cancel.clone() };
         feeder.load().await?;
         let (writes, cancel_copy) = (TaskTracker::new(), cancel.clone());
-        let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
         let computed = builder.virtuals.iter().map(|v| v.descriptor()).collect();
         let virtuals = builder.virtuals.into_iter().map(|v| {
             let d = v.descriptor();

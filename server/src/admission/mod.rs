@@ -1,11 +1,13 @@
 //! Admission: what looks at a write after its kind's own defaults and before (or after) its validation, and may change or refuse it.
 
 mod default_toleration_seconds;
+pub(crate) mod matching;
 mod namespace_lifecycle;
 mod priority;
 mod request;
 mod service_account;
 mod taint_nodes_by_condition;
+pub(crate) mod webhook;
 
 pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use namespace_lifecycle::NamespaceLifecycle;
@@ -14,6 +16,7 @@ pub(crate) use priority::SYSTEM_CLASSES;
 pub use request::{AdmissionRequest, Reinvocation, WriteOptions};
 pub use service_account::ServiceAccount;
 pub use taint_nodes_by_condition::TaintNodesByCondition;
+pub use webhook::{MutatingWebhook, ValidatingWebhook};
 
 use futures::future::BoxFuture;
 use kubewright_core::ApiError;

@@ -54,14 +54,18 @@ impl AdmissionRequest<'_> {
 
     /// The kind of what is sent: that of the resource, or what its subresource takes (`Scale`, `Eviction`, `PodExecOptions`).
     pub fn request_kind(&self) -> GroupVersionKind {
-        let kind = self.kind;
-        let own = || GroupVersionKind::new(kind.group.clone(), kind.version.clone(), kind.kind.clone());
-        let Some(name) = self.subresource else { return own() };
-        let name = name.split('/').next().unwrap_or(name);
-        match subresources::of(kind).into_iter().find(|s| s.name == name).and_then(|s| s.kind) {
-            Some((group, version, kind)) => GroupVersionKind::new(group, version, kind),
-            None => own(),
-        }
+        kind_of(self.kind, self.subresource)
+    }
+}
+
+/// The kind of what is sent to a resource or to its subresource.
+pub(crate) fn kind_of(kind: &KindDescriptor, subresource: Option<&str>) -> GroupVersionKind {
+    let own = || GroupVersionKind::new(kind.group.clone(), kind.version.clone(), kind.kind.clone());
+    let Some(name) = subresource else { return own() };
+    let name = name.split('/').next().unwrap_or(name);
+    match subresources::of(kind).into_iter().find(|s| s.name == name).and_then(|s| s.kind) {
+        Some((group, version, kind)) => GroupVersionKind::new(group, version, kind),
+        None => own(),
     }
 }
 

@@ -126,11 +126,28 @@ enum Deleted {
     Pending(Arc<ApiObject>),
 }
 
+/// Whether admission is asked about a delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Yes,
+    /// It was asked about what leads to the delete.
+    Before,
+}
+
 /// `DELETE` of an object.
-pub(crate) async fn delete(mut call: Call) -> Result<ApiResponse, ApiError> {
+pub(crate) async fn delete(call: Call) -> Result<ApiResponse, ApiError> {
+    delete_asked(call, Asked::Yes).await
+}
+
+/// The delete that an eviction is, which admission has seen as the eviction.
+pub(crate) async fn evict(call: Call) -> Result<ApiResponse, ApiError> {
+    delete_asked(call, Asked::Before).await
+}
+
+async fn delete_asked(mut call: Call, asked: Asked) -> Result<ApiResponse, ApiError> {
     let options = DeleteOptions::of(&mut call)?;
     let name = call.name()?.to_owned();
-    let deleted = one(&call, &name, &options).await?;
+    let deleted = one(&call, &name, &options, asked).await?;
     restore(&call, &deleted).await;
     match deleted {
         Deleted::Gone(object) if returns_deleted(&call.kind.descriptor) => {
@@ -192,7 +209,7 @@ pub(super) async fn delete_collection(mut call: Call) -> Result<ApiResponse, Api
     let names: Vec<_> = listed.items.iter().map(|o| o.header().name.clone()).collect();
     let mut deletes: Vec<BoxFuture<'_, Result<Deleted, ApiError>>> = Vec::with_capacity(names.len());
     for name in &names {
-        deletes.push(Box::pin(one(&call, name, &options)));
+        deletes.push(Box::pin(one(&call, name, &options, Asked::Yes)));
     }
     let mut deletes = stream::iter(deletes).buffered(COLLECTION_DELETES_MAX);
     while let Some(deleted) = deletes.next().await {
@@ -211,15 +228,17 @@ pub(super) async fn delete_collection(mut call: Call) -> Result<ApiResponse, Api
     present::list(&call, listed)
 }
 
-async fn one(call: &Call, name: &str, options: &DeleteOptions) -> Result<Deleted, ApiError> {
+async fn one(call: &Call, name: &str, options: &DeleteOptions, asked: Asked) -> Result<Deleted, ApiError> {
     for _ in 0..TRIES {
         let entry = read::current(call, name).await?;
         let old = entry.shape(&call.kind)?.object.value()?;
         options.holds(call, &old)?;
-        let mut request = pipeline::admission_request(call, Operation::Delete, name, Some(&old));
-        request.options = WriteOptions::deleted(options);
-        pipeline::admit(call, &request, None).await?;
-        pipeline::admit_validate(call, &request, None).await?;
+        if asked == Asked::Yes {
+            let mut request = pipeline::admission_request(call, Operation::Delete, name, Some(&old));
+            request.options = WriteOptions::deleted(options);
+            pipeline::admit(call, &request, None).await?;
+            pipeline::admit_validate(call, &request, None).await?;
+        }
         if let Some(done) = attempt(call, options, &entry, &old).await? {
             return Ok(done);
         }

@@ -1,16 +1,18 @@
 //! Updates: a replacement or a patch on the present state, compared and committed, again where another write came between.
 
 use super::{Call, create, delete, read};
-use crate::admission::Operation;
+use crate::admission::{AdmissionRequest, Operation};
 use crate::allocate::Reserved;
 use crate::cache::Entry;
 use crate::crd;
 use crate::pipeline::{self, Outcome};
 use crate::present;
+use kubewright_core::api::autoscaling::scale::{apply_scale, scale_of};
 use kubewright_core::meta::{self, UpdateContext};
-use kubewright_core::resource::{Origin, WriteContext};
+use kubewright_core::resource::{Origin, ScalePaths, WriteContext};
 use kubewright_core::{ApiError, ApiObject, ApiResponse, KindDescriptor};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// How often a write that names no version is tried against other writers.
@@ -201,8 +203,9 @@ async fn try_write(
     if !applied {
         pipeline::track(call, subresource, Some(old), &mut object);
     }
-    let request = pipeline::admission_request(call, Operation::Update, meta::name(old), Some(old));
-    pipeline::admit(call, &request, Some(&mut object)).await?;
+    let seen = Seen::of(call, old);
+    let request = pipeline::admission_request(call, Operation::Update, meta::name(old), Some(seen.old()));
+    seen.admit(call, &request, &mut object).await?;
     kind.strategy.prepare_for_update(&mut object, old, cx);
     meta::prepare_update(&mut object, old, &update)?;
     if crd::is_definition(&kind.group, &kind.plural) {
@@ -210,7 +213,8 @@ async fn try_write(
     }
     let reserved = create::numbers(call, &mut object, Some(old))?;
     pipeline::validate_update(kind, &object, old, cx)?;
-    pipeline::admit_validate(call, &request, Some(&object)).await?;
+    let shown = seen.shown(&object);
+    pipeline::admit_validate(call, &request, Some(shown.as_ref().unwrap_or(&object))).await?;
     warnings.extend(kind.strategy.warnings(&object));
     let entry = &found.entry;
     if object == *old {
@@ -231,6 +235,45 @@ async fn try_write(
         }
         Outcome::Beaten => Ok(None),
         Outcome::Claimed => Err(create::claimed(call, &object)),
+    }
+}
+
+/// What admission sees of an update: the object, or its Scale where that is what was sent.
+struct Seen<'a> {
+    old: Cow<'a, Value>,
+    scale: Option<ScalePaths>,
+}
+
+impl<'a> Seen<'a> {
+    fn of(call: &Call, old: &'a Value) -> Self {
+        let through = call.subresource.as_deref() == Some("scale");
+        match call.kind.descriptor.scale.clone().filter(|_| through) {
+            Some(paths) => Seen { old: Cow::Owned(scale_of(old, &paths)), scale: Some(paths) },
+            None => Seen { old: Cow::Borrowed(old), scale: None },
+        }
+    }
+
+    fn old(&self) -> &Value {
+        &self.old
+    }
+
+    /// The Scale of the object; `None` where the object itself is seen.
+    fn shown(&self, object: &Value) -> Option<Value> {
+        self.scale.as_ref().map(|paths| scale_of(object, paths))
+    }
+
+    async fn admit(
+        &self,
+        call: &Call,
+        request: &AdmissionRequest<'_>,
+        object: &mut Value,
+    ) -> Result<(), ApiError> {
+        let Some(mut scale) = self.shown(object) else {
+            return pipeline::admit(call, request, Some(object)).await;
+        };
+        let before = scale.clone();
+        pipeline::admit(call, request, Some(&mut scale)).await?;
+        if scale == before { Ok(()) } else { apply_scale(object, &scale, &call.kind.descriptor) }
     }
 }
 

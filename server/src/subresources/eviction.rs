@@ -1,6 +1,7 @@
 //! `pods/eviction`: deletes a pod if its disruption budget allows.
 
 use super::binding::success;
+use crate::admission::Operation;
 use crate::handlers::{Call, delete, read, update};
 use crate::pipeline;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
@@ -9,12 +10,19 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) async fn create(mut call: Call) -> Result<ApiResponse, ApiError> {
-    let (eviction, _) = pipeline::document(&call.body)?;
+    let (mut eviction, _) = pipeline::document(&call.body)?;
+    if !eviction.is_object() {
+        return Err(ApiError::bad_request("the object provided is unrecognized (must be of type Eviction)"));
+    }
     let name = call.name()?.to_owned();
     let named = meta::name(&eviction);
     if !named.is_empty() && named != name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    let request = pipeline::admission_request(&call, Operation::Create, &name, None);
+    pipeline::admit(&call, &request, Some(&mut eviction)).await?;
+    pipeline::admit_validate(&call, &request, Some(&eviction)).await?;
+    drop(request);
     let entry = read::current(&call, &name).await?;
     let pod = entry.shape.object.value()?;
     if !exempt(&pod) {
@@ -24,7 +32,7 @@ pub(super) async fn create(mut call: Call) -> Result<ApiResponse, ApiError> {
     call.options.dry_run |= options["dryRun"].as_array().is_some_and(|d| d.iter().any(|d| d == "All"));
     call.body = RequestBody::Value { content_type: kubewright_core::ContentType::Json, value: options };
     call.subresource = None;
-    delete::delete(call).await?;
+    delete::evict(call).await?;
     Ok(success(201))
 }
 

@@ -5,7 +5,7 @@ use crate::handlers::{Call, read};
 use crate::pipeline;
 use kubewright_core::node_api::{ContainerRef, NodeApi};
 use kubewright_core::{ApiError, ApiResponse, ResponseBody};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A pod with what a call to its node needs.
@@ -32,10 +32,35 @@ fn names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
 }
 
 /// Lets admission refuse the call.
-async fn admitted(call: &Call, found: &Found) -> Result<(), ApiError> {
+async fn admitted(call: &Call, found: &Found, kind: &str) -> Result<(), ApiError> {
+    let mut options = connect_options(call, kind);
     let request = pipeline::admission_request(call, Operation::Connect, &found.target.pod, None);
-    pipeline::admit(call, &request, None).await?;
-    pipeline::admit_validate(call, &request, None).await
+    pipeline::admit(call, &request, Some(&mut options)).await?;
+    pipeline::admit_validate(call, &request, Some(&options)).await
+}
+
+/// The options of the call as their object, which is what admission sees of it.
+fn connect_options(call: &Call, kind: &str) -> Value {
+    let mut options = json!({"apiVersion": "v1", "kind": kind});
+    if let Some(exec) = call.options.exec.as_deref() {
+        for (name, set) in
+            [("stdin", exec.stdin), ("stdout", exec.stdout), ("stderr", exec.stderr), ("tty", exec.tty)]
+        {
+            if set {
+                options[name] = json!(true);
+            }
+        }
+        if !exec.command.is_empty() {
+            options["command"] = json!(exec.command);
+        }
+    }
+    if let Some(container) = &call.options.container {
+        options["container"] = json!(container);
+    }
+    if !call.options.ports.is_empty() {
+        options["ports"] = json!(call.options.ports);
+    }
+    options
 }
 
 /// The container asked for, or the only one, as upstream chooses.
@@ -119,7 +144,7 @@ pub(super) async fn exec(call: Call) -> Result<ApiResponse, ApiError> {
     check_streams(&options, true)?;
     found.target.container = choose(&found.pod, &found.target.pod, call.options.container.as_deref())?;
     over(&found)?;
-    admitted(&call, &found).await?;
+    admitted(&call, &found, "PodExecOptions").await?;
     let agent = agent(&call, &found)?;
     Ok(ApiResponse::new(200, ResponseBody::Exec(agent.exec(found.target, options).await?)))
 }
@@ -130,14 +155,14 @@ pub(super) async fn attach(call: Call) -> Result<ApiResponse, ApiError> {
     check_streams(&options, false)?;
     found.target.container = choose(&found.pod, &found.target.pod, call.options.container.as_deref())?;
     over(&found)?;
-    admitted(&call, &found).await?;
+    admitted(&call, &found, "PodAttachOptions").await?;
     let agent = agent(&call, &found)?;
     Ok(ApiResponse::new(200, ResponseBody::Exec(agent.attach(found.target, options).await?)))
 }
 
 pub(super) async fn port_forward(call: Call) -> Result<ApiResponse, ApiError> {
     let found = find(&call).await?;
-    admitted(&call, &found).await?;
+    admitted(&call, &found, "PodPortForwardOptions").await?;
     let agent = agent(&call, &found)?;
     let target = found.target;
     let forward = move |port: u16| {

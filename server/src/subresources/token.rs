@@ -1,5 +1,6 @@
 //! `serviceaccounts/token`: a token for a service account, bound to an object if wanted.
 
+use crate::admission::Operation;
 use crate::handlers::{Call, read};
 use crate::pipeline;
 use crate::ports::{BoundObject, ServiceAccountRef};
@@ -36,6 +37,9 @@ pub(super) async fn create(call: Call) -> Result<ApiResponse, ApiError> {
     request["kind"] = json!("TokenRequest");
     request["metadata"] = json!({"name": account.name, "namespace": account.namespace,
         "creationTimestamp": meta::format_time(call.now)});
+    let asked = pipeline::admission_request(&call, Operation::Create, name, None);
+    pipeline::admit(&call, &asked, Some(&mut request)).await?;
+    pipeline::admit_validate(&call, &asked, Some(&request)).await?;
     let answer = tokens.issue(account, bound, request).await?;
     Ok(ApiResponse::new(201, ResponseBody::Value(answer)))
 }

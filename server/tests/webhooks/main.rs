@@ -1,0 +1,5 @@
+//! Black-box tests of what the server asks others over the network: real TLS servers on loopback addresses, written here.
+
+mod admission;
+mod bad_servers;
+mod harness;
