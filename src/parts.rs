@@ -10,7 +10,7 @@ mod scheduler;
 #[cfg(feature = "reconcile")]
 pub use controllers::controller;
 #[cfg(feature = "controllers")]
-pub use scheduler::{scheduler, scheduler_with};
+pub use scheduler::{scheduler, scheduler_from, scheduler_with};
 
 use crate::plane::Builder;
 use crate::{BuildError, Https};

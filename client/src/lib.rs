@@ -20,5 +20,5 @@ mod transport;
 
 pub use api::{Api, DeleteOptions, Event, List};
 pub use client::{Client, system_user};
-pub use https::{Config, ConfigError, Credentials, HttpsTransport};
+pub use https::{Config, ConfigError, Credentials, HttpsTransport, JsonClient};
 pub use transport::Transport;

@@ -27,6 +27,8 @@ pub(crate) struct CycleCache {
     clock: u64,
     /// Whether all feasible nodes must be known, not only the best: extenders are asked about them.
     pub(crate) all_wanted: bool,
+    /// How many candidates a preemption shall tell of.
+    pub(crate) candidates_wanted: usize,
     /// The class that the last cycle was about.
     last: u32,
     /// Scratch space, kept to save allocations: the cells that passed, their scores by one plugin, and their totals.
@@ -156,7 +158,15 @@ impl CycleCache {
         let mut cache = self.take(pod);
         cache.refresh(profile, pod, nodes);
         self.filter(&mut cache, profile, pod, nodes);
-        let trial = TrialRun { cache: &mut cache, profile, pod, nodes, at: 0, tried: Vec::new() };
+        let trial = TrialRun {
+            cache: &mut cache,
+            profile,
+            pod,
+            nodes,
+            at: 0,
+            tried: Vec::new(),
+            candidates_wanted: 0,
+        };
         let rows = trial.resolvable_since(0).1.into_iter().map(|(node, _)| node).collect();
         self.put(cache);
         rows
@@ -217,7 +227,15 @@ impl CycleCache {
             if !plugin.points().contains(Points::POST_FILTER) {
                 continue;
             }
-            let mut trial = TrialRun { cache: &mut cache, profile, pod, nodes, at, tried: Vec::new() };
+            let mut trial = TrialRun {
+                cache: &mut cache,
+                profile,
+                pod,
+                nodes,
+                at,
+                tried: Vec::new(),
+                candidates_wanted: self.candidates_wanted,
+            };
             let answer = plugin.post_filter(pod, diagnosis, &mut trial);
             let tried = std::mem::take(&mut trial.tried);
             tried.iter().for_each(|node| cache.settle(profile, pod, nodes, *node));
@@ -477,6 +495,7 @@ struct TrialRun<'a> {
     nodes: &'a mut NodeTable,
     at: usize,
     tried: Vec<NodeIndex>,
+    candidates_wanted: usize,
 }
 
 impl TrialRun<'_> {
@@ -491,6 +510,10 @@ impl TrialRun<'_> {
 }
 
 impl Trial for TrialRun<'_> {
+    fn candidates_wanted(&self) -> usize {
+        self.candidates_wanted
+    }
+
     fn resolvable_since(&self, generation: u64) -> (bool, Vec<(NodeIndex, bool)>) {
         let changed = if generation == 0 { None } else { self.nodes.changed_since(generation) };
         match changed {

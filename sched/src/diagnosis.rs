@@ -1,5 +1,6 @@
 //! Why a pod was not scheduled, node by node: a value cheap enough to be kept for every try.
 
+use crate::extender::Candidate;
 use crate::pod::PodKey;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub struct Considered {
     pub victims: Vec<PodKey>,
     /// How many of them against a disruption budget.
     pub violations: usize,
+    /// The best candidates with the chosen one first, where others are asked about them.
+    pub candidates: Vec<Candidate>,
 }
 
 /// Why no node would do.
@@ -67,7 +70,7 @@ pub struct Diagnosis {
     /// How many nodes PreFilter's restriction ruled out, and the plugin.
     pub restricted: Option<(usize, &'static str)>,
     /// What PostFilter considered.
-    pub considered: Option<Considered>,
+    pub considered: Option<Box<Considered>>,
     /// What PostFilter adds (`preemption: ...`).
     pub post_filter: String,
 }

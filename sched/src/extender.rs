@@ -9,14 +9,19 @@ use crate::pod::{PodInfo, PodKey};
 use crate::queue::QueuedPod;
 use crate::scheduler::{Decision, Scheduler};
 use jiff::Timestamp;
-use rustc_hash::FxHashMap;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The highest score that an extender gives.
 const EXTENDER_SCORE_MAX: i64 = 10;
+
+/// How many candidates extenders are asked about in a preemption; the best come first.
+const CANDIDATES_MAX: usize = 100;
 
 /// What all extenders together said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,13 +36,12 @@ pub struct Consultation {
 
 /// The answer to a filter call.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct FilterResult {
     nodes: Option<NodeItems>,
-    #[serde(rename = "nodenames", alias = "nodeNames")]
-    node_names: Option<Vec<SmolStr>>,
-    failed_nodes: BTreeMap<SmolStr, String>,
-    failed_and_unresolvable_nodes: BTreeMap<SmolStr, String>,
+    nodenames: Option<Vec<SmolStr>>,
+    failednodes: Option<BTreeMap<SmolStr, String>>,
+    failedandunresolvablenodes: Option<BTreeMap<SmolStr, String>>,
     error: String,
 }
 
@@ -46,13 +50,111 @@ struct NodeItems {
     items: Vec<k8s_openapi::api::core::v1::Node>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct HostPriority {
-    #[serde(alias = "Host")]
     host: SmolStr,
-    #[serde(alias = "Score")]
     score: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PreemptionResult {
+    nodenametometavictims: Option<BTreeMap<SmolStr, MetaVictims>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct MetaVictims {
+    #[serde(alias = "Pods")]
+    pods: Vec<MetaPod>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct MetaPod {
+    #[serde(alias = "UID")]
+    uid: SmolStr,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct BindingResult {
+    error: String,
+}
+
+/// Reads an answer as Go does, which takes the names of fields in any case.
+fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> Result<T, String> {
+    let lower = |v: &Value| match v {
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(k, v)| (k.to_ascii_lowercase(), v.clone())).collect())
+        }
+        other => other.clone(),
+    };
+    let folded = match answer {
+        Value::Array(entries) => Value::Array(entries.iter().map(lower).collect()),
+        other => lower(other),
+    };
+    serde_json::from_value(folded).map_err(|e| format!("the extender's answer: {e}"))
+}
+
+/// A node on which a preemption could make room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidate {
+    /// The node.
+    pub node: SmolStr,
+    /// Who would have to go.
+    pub victims: Vec<PodKey>,
+    /// How many of them against a disruption budget.
+    pub violations: usize,
+}
+
+/// What one answer to a preempt call leaves: of the candidates, in their order, those that it names, with the victims that it names.
+///
+/// # Errors
+/// The answer is none, or names nodes or pods that were not asked about.
+pub fn preempted(
+    answer: &Value,
+    candidates: &[Candidate],
+    uid_of: impl Fn(&PodKey) -> Option<SmolStr>,
+) -> Result<Vec<Candidate>, String> {
+    let named = read::<PreemptionResult>(answer)?.nodenametometavictims.unwrap_or_default();
+    if let Some(unknown) = named.keys().find(|n| !candidates.iter().any(|c| c.node == **n)) {
+        return Err(format!("the extender names node {unknown}, which is no candidate"));
+    }
+    let mut left = Vec::new();
+    for candidate in candidates {
+        let Some(wanted) = named.get(&candidate.node) else { continue };
+        let mut victims = Vec::new();
+        for pod in &wanted.pods {
+            let known = candidate.victims.iter().find(|key| uid_of(key).as_ref() == Some(&pod.uid));
+            let Some(key) = known else {
+                return Err(format!(
+                    "the extender names pod {:?}, which is no victim on {}",
+                    pod.uid, candidate.node
+                ));
+            };
+            victims.push(key.clone());
+        }
+        left.push(Candidate { victims, ..candidate.clone() });
+    }
+    Ok(left)
+}
+
+/// The body of a bind call.
+pub fn binding_arguments(pod: &PodInfo, node: &str) -> Value {
+    json!({"podName": pod.key.name, "podNamespace": pod.key.namespace, "podUID": pod.uid, "node": node})
+}
+
+/// Whether the answer to a bind call says that the pod is bound.
+///
+/// # Errors
+/// What the extender says went wrong.
+pub fn bound_answer(answer: &Value) -> Result<(), String> {
+    match read::<BindingResult>(answer)?.error {
+        error if error.is_empty() => Ok(()),
+        error => Err(error),
+    }
 }
 
 impl Consultation {
@@ -66,12 +168,11 @@ impl Consultation {
     /// # Errors
     /// The answer is none, names nodes that were not asked about, or says that the extender failed.
     pub fn filtered(&mut self, answer: &Value) -> Result<(), String> {
-        let answer: FilterResult =
-            Deserialize::deserialize(answer).map_err(|e| format!("the extender's answer: {e}"))?;
+        let answer: FilterResult = read(answer)?;
         if !answer.error.is_empty() {
             return Err(answer.error);
         }
-        let names = answer.node_names.or_else(|| {
+        let names = answer.nodenames.or_else(|| {
             let items = answer.nodes?.items.into_iter();
             Some(items.filter_map(|n| n.metadata.name.map(SmolStr::from)).collect())
         });
@@ -82,8 +183,9 @@ impl Consultation {
             ));
         }
         self.nodes = names;
-        self.refused.extend(answer.failed_nodes.into_iter().map(|(n, why)| (n, why, false)));
-        self.refused.extend(answer.failed_and_unresolvable_nodes.into_iter().map(|(n, why)| (n, why, true)));
+        self.refused.extend(answer.failednodes.into_iter().flatten().map(|(n, why)| (n, why, false)));
+        self.refused
+            .extend(answer.failedandunresolvablenodes.into_iter().flatten().map(|(n, why)| (n, why, true)));
         Ok(())
     }
 
@@ -92,12 +194,11 @@ impl Consultation {
     /// # Errors
     /// The answer is none.
     pub fn prioritized(&mut self, answer: &Value, weight: i64) -> Result<(), String> {
-        let answer: Vec<HostPriority> =
-            Deserialize::deserialize(answer).map_err(|e| format!("the extender's answer: {e}"))?;
+        let answer: Vec<HostPriority> = read(answer)?;
         for entry in answer {
             let score = entry.score.clamp(0, EXTENDER_SCORE_MAX) * weight;
             *self.scores.entry(entry.host).or_default() +=
-                score * crate::framework::MAX_NODE_SCORE / EXTENDER_SCORE_MAX;
+                score.saturating_mul(crate::framework::MAX_NODE_SCORE) / EXTENDER_SCORE_MAX;
         }
         Ok(())
     }
@@ -117,17 +218,37 @@ impl ExtenderConfig {
         })
     }
 
-    /// The body of a filter or prioritize call: the pod, and the nodes by name or whole.
-    pub fn arguments(&self, pod: &PodInfo, nodes: &[SmolStr], scheduler: &Scheduler) -> Value {
-        let table = scheduler.nodes();
+    /// The body of a filter or prioritize call: the pod, and the nodes by name, or whole where the extender keeps none itself.
+    pub fn arguments(&self, pod: &PodInfo, nodes: &[SmolStr], whole: &[Arc<Node>]) -> Value {
         if self.node_cache_capable {
             return json!({"pod": pod.pod, "nodenames": nodes});
         }
-        let items: Vec<Value> = nodes
-            .iter()
-            .filter_map(|name| serde_json::to_value(table.node(table.find(name)?)?).ok())
-            .collect();
+        let named: FxHashSet<&str> = nodes.iter().map(SmolStr::as_str).collect();
+        let asked = |n: &&Arc<Node>| n.metadata.name.as_deref().is_some_and(|name| named.contains(name));
+        let items: Vec<Value> =
+            whole.iter().filter(asked).filter_map(|n| serde_json::to_value(n).ok()).collect();
         json!({"pod": pod.pod, "nodes": {"apiVersion": "v1", "kind": "NodeList", "items": items}})
+    }
+
+    /// The body of a preempt call. `pods` gives the victims whole, for an extender that keeps no nodes itself.
+    pub fn preemption_arguments(
+        &self,
+        pod: &PodInfo,
+        candidates: &[Candidate],
+        pods: impl Fn(&PodKey) -> Option<Arc<Pod>>,
+    ) -> Value {
+        let mut by_node = serde_json::Map::new();
+        for candidate in candidates {
+            let victims = candidate.victims.iter().filter_map(&pods);
+            let victims: Vec<Value> = match self.node_cache_capable {
+                true => victims.map(|p| json!({"uid": p.metadata.uid})).collect(),
+                false => victims.filter_map(|p| serde_json::to_value(&p).ok()).collect(),
+            };
+            let entry = json!({"pods": victims, "numPDBViolations": candidate.violations});
+            by_node.insert(candidate.node.to_string(), entry);
+        }
+        let field = if self.node_cache_capable { "nodeNameToMetaVictims" } else { "nodeNameToVictims" };
+        json!({"pod": pod.pod, field: by_node})
     }
 }
 
@@ -135,7 +256,11 @@ impl Scheduler {
     /// Adds extenders, which are consulted in this order for the pods that are their business.
     #[must_use]
     pub fn with_extenders(mut self, extenders: Vec<ExtenderConfig>) -> Self {
-        self.profiles.iter_mut().for_each(|(_, cache)| cache.all_wanted = !extenders.is_empty());
+        let preempts = extenders.iter().any(|e| !e.preempt_verb.is_empty());
+        for (_, cache) in &mut self.profiles {
+            cache.all_wanted = !extenders.is_empty();
+            cache.candidates_wanted = if preempts { CANDIDATES_MAX } else { 0 };
+        }
         self.extenders = extenders;
         self
     }
@@ -185,6 +310,17 @@ impl Scheduler {
                 Some(self.commit(pod, choice.node, now))
             }
             Err(diagnosis) => Some(self.refuse_pod(pod, *diagnosis, now)),
+        }
+    }
+
+    /// The extenders chose another node to make room on, other victims, or none at all.
+    pub fn renominate(&mut self, key: &PodKey, choice: Option<(&str, Vec<PodKey>)>) {
+        self.settle_nomination(key);
+        let Some((node, victims)) = choice else { return };
+        let info = self.queue.get(key).map(|queued| queued.info.clone());
+        if let (Some(info), Some(node)) = (info, self.nodes.find(node)) {
+            self.nodes.nominate(info, node);
+            self.victims.insert(key.clone(), victims);
         }
     }
 

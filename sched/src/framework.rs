@@ -188,6 +188,9 @@ pub trait Trial {
     /// What refuses it.
     fn fits(&mut self, node: NodeIndex) -> Result<(), NodeRefusal>;
 
+    /// How many of its candidates the plugin shall tell of in `Considered::candidates`, the best first; others have a say then.
+    fn candidates_wanted(&self) -> usize;
+
     /// What the plugin keeps for this class of pods between tries.
     fn memory(&mut self) -> &mut Option<State>;
 }

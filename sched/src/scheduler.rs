@@ -91,7 +91,7 @@ pub struct Scheduler {
     /// Whether any object changed since they were asked.
     pub(crate) objects_changed: bool,
     /// Whom a pod waits for that was made room for.
-    victims: FxHashMap<PodKey, Vec<PodKey>>,
+    pub(crate) victims: FxHashMap<PodKey, Vec<PodKey>>,
     attempts: Attempts,
     trace: Option<Trace>,
     /// Counts cycles; breaks ties among equal nodes.
@@ -324,9 +324,9 @@ impl Scheduler {
 
     fn forget(&mut self, profile: &str) {
         if let Some((_, cache)) = self.profiles.iter_mut().find(|(p, _)| p.name() == profile) {
-            let all_wanted = cache.all_wanted;
+            let (all_wanted, candidates_wanted) = (cache.all_wanted, cache.candidates_wanted);
             *cache = CycleCache::default();
-            cache.all_wanted = all_wanted;
+            (cache.all_wanted, cache.candidates_wanted) = (all_wanted, candidates_wanted);
         }
     }
 

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{at, node, pod};
-use kubewright_sched::{Configuration, Consultation, Decision, Registry, Scheduler};
+use kubewright_sched::extender::{Candidate, preempted};
+use kubewright_sched::{Configuration, Consultation, Decision, PodKey, Registry, Scheduler};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ fn an_extender_filters_and_scores() {
         panic!("the extender is asked")
     };
     assert_eq!((extenders.as_slice(), nodes.len()), (&[0][..], 3));
-    let arguments = s.extenders()[0].arguments(&pod, &nodes, &s);
+    let arguments = s.extenders()[0].arguments(&pod, &nodes, &[]);
     assert_eq!(arguments["nodenames"], json!(["a", "b", "c"]));
     assert_eq!(arguments["pod"]["metadata"]["name"], json!("p"));
     let mut answer = Consultation::of(&nodes);
@@ -70,6 +71,50 @@ fn extenders_that_refuse_lie_or_fail_are_told_apart() {
     let decision = s.consulted(&q.key, Err("timed out".to_owned()), at(0));
     assert!(matches!(decision, Some(Decision::Unschedulable { diagnosis, .. }) if diagnosis.is_error()));
     assert!(s.consulted(&q.key, Err(String::new()), at(0)).is_none(), "it is not set aside any more");
+}
+
+#[test]
+fn names_of_fields_are_read_in_any_case() {
+    let mut answer = Consultation::of(&["a".into(), "b".into()]);
+    answer.filtered(&json!({"NodeNames": ["b"], "FailedNodes": {"a": "no"}, "Error": ""})).unwrap();
+    assert_eq!((answer.nodes.len(), answer.refused.len()), (1, 1));
+    answer.prioritized(&json!([{"Host": "b", "Score": i64::MAX}]), 1).unwrap();
+    assert_eq!(answer.scores["b"], 100, "more than ten is ten");
+}
+
+#[test]
+fn what_an_extender_looks_after_is_not_counted_by_the_scheduler() {
+    let mut with = extender();
+    with["managedResources"] = json!([{"name": "example.com/gpu", "ignoredByScheduler": true}]);
+    let mut s = scheduler(with);
+    let mut gpu = pod("p", "1", json!({}));
+    gpu["spec"]["containers"][0]["resources"]["requests"]["example.com/gpu"] = json!("1");
+    assert!(matches!(add(&mut s, &gpu), Some(Decision::Consult { nodes, .. }) if nodes.len() == 3));
+}
+
+#[test]
+fn a_preemption_is_left_with_what_the_extender_names() {
+    let candidates: Vec<Candidate> = ["a", "b"]
+        .iter()
+        .map(|node| Candidate {
+            node: (*node).into(),
+            victims: vec![PodKey::new("n", &format!("one-{node}")), PodKey::new("n", &format!("two-{node}"))],
+            violations: 0,
+        })
+        .collect();
+    let uid = |key: &PodKey| Some(key.name.clone());
+    let check =
+        |answer: Value, wanted: Result<usize, &str>| match (preempted(&answer, &candidates, uid), wanted) {
+            (Ok(left), Ok(n)) => assert_eq!(left.len(), n, "{answer}"),
+            (Err(e), Err(text)) => assert!(e.contains(text), "{e}"),
+            (got, _) => panic!("{answer}: {got:?}"),
+        };
+    check(json!({"nodeNameToMetaVictims": {"b": {"pods": [{"uid": "two-b"}]}}}), Ok(1));
+    check(json!({"NodeNameToMetaVictims": {"b": {"Pods": [{"UID": "two-b"}]}}}), Ok(1));
+    check(json!({}), Ok(0));
+    check(json!({"nodeNameToMetaVictims": {"z": {"pods": []}}}), Err("no candidate"));
+    check(json!({"nodeNameToMetaVictims": {"a": {"pods": [{"uid": "x"}]}}}), Err("no victim"));
+    check(json!([1]), Err("the extender's answer"));
 }
 
 #[test]

@@ -91,6 +91,36 @@ impl Config {
         }
     }
 
+    /// A server by its address, over HTTPS where that names no scheme.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn at(address: &str) -> Result<Self, ConfigError> {
+        server(address).map(Config::new)
+    }
+
+    /// Sets authority, client certificate and key as files of configuration have them: as base64 in the text itself, or the name of a
+    /// file, empty where there is none. Data comes before files.
+    ///
+    /// # Errors
+    /// Data that is no base64 of PEM, a file that can't be read.
+    pub fn with_pem(
+        mut self,
+        authority: (&str, &str),
+        certificate: (&str, &str),
+        key: (&str, &str),
+    ) -> Result<Self, ConfigError> {
+        let pem = |field: &str, (data, file): (&str, &str)| {
+            kubeconfig::pem(field, Some(data), Some(file), Path::new(""))
+        };
+        self.certificate_authority_pem = pem("certificate-authority", authority)?;
+        let certificate = pem("client-certificate", certificate)?;
+        if let (Some(certificate_pem), Some(key_pem)) = (certificate, pem("client-key", key)?) {
+            self.credentials = Credentials::Certificate { certificate_pem, key_pem };
+        }
+        Ok(self)
+    }
+
     /// Out of kubeconfig files, merged as kubectl merges them: the first that says something wins. Files that do not exist are
     /// passed over. `context` replaces the current one.
     ///

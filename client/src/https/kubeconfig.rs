@@ -170,7 +170,7 @@ fn add_user(config: &mut Config, name: &str, user: &User, folder: &Path) -> Resu
 }
 
 /// What stands in the file itself, in base64, or in another one beside it.
-fn pem(
+pub(super) fn pem(
     field: &str,
     data: Option<&str>,
     file: Option<&str>,

@@ -5,11 +5,13 @@ mod config;
 mod decode;
 mod encode;
 mod forward;
+mod json;
 mod kubeconfig;
 mod socket;
 mod tls;
 
 pub use config::{Config, ConfigError, Credentials};
+pub use json::JsonClient;
 
 use bytes::Bytes;
 use config::Token;
@@ -73,31 +75,8 @@ impl HttpsTransport {
     /// # Errors
     /// Where a certificate or key of the configuration is damaged.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let tls = tls::client_config(&config)?;
-        let mut upgrades = tls.clone();
+        let (http, mut upgrades) = http_client(&config)?;
         upgrades.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
-        let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        let builder = match &config.tls_server_name {
-            Some(name) => {
-                let name = rustls::pki_types::ServerName::try_from(name.clone())
-                    .map_err(|e| ConfigError::new(format!("tls-server-name {name:?}: {e}")))?;
-                builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name))
-            }
-            None => builder,
-        };
-        let connector = builder.enable_all_versions().wrap_connector(tcp);
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_adaptive_window(true)
-            .build(connector);
         let token = Token::of(&config);
         Ok(HttpsTransport { shared: Arc::new(Shared { config, http, upgrades: Arc::new(upgrades), token }) })
     }
@@ -106,6 +85,35 @@ impl HttpsTransport {
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
+}
+
+/// What sends requests to a configuration's server, and the TLS settings underneath.
+fn http_client(config: &Config) -> Result<(Http, rustls::ClientConfig), ConfigError> {
+    let tls = tls::client_config(config)?;
+    let bare = tls.clone();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(Duration::from_secs(30)));
+    let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let builder = match &config.tls_server_name {
+        Some(name) => {
+            let name = rustls::pki_types::ServerName::try_from(name.clone())
+                .map_err(|e| ConfigError::new(format!("tls-server-name {name:?}: {e}")))?;
+            builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name))
+        }
+        None => builder,
+    };
+    let connector = builder.enable_all_versions().wrap_connector(tcp);
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_adaptive_window(true)
+        .build(connector);
+    Ok((http, bare))
 }
 
 impl Service<ApiRequest> for HttpsTransport {

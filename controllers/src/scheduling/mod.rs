@@ -2,13 +2,15 @@
 //!
 //! One task owns the scheduler, so it needs no locks; bindings run beside it, many at once, so that the store can commit them together.
 
+mod extenders;
 mod objects;
 mod report;
 
+use extenders::Extenders;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kubewright_core::{ApiError, ApiRequest, GroupVersionResource, Reason, Verb};
 use kubewright_reconcile::{Change, Context, Controller, Subscription};
-use kubewright_sched::{Decision, PodInfo, PodKey, Scheduler};
+use kubewright_sched::{Consultation, Decision, Diagnosis, PodInfo, PodKey, Scheduler};
 use objects::{Fact, Objects};
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -33,11 +35,18 @@ pub fn scheduling(make: impl Fn() -> Scheduler + Send + Sync + 'static) -> Contr
     })
 }
 
+/// A node with the pods that have to go from it.
+type Nomination = (SmolStr, Vec<PodKey>);
+
 /// The end of a call.
 enum Done {
     Bound(Arc<PodInfo>, SmolStr, Result<(), ApiError>),
     /// PreBind's requests were answered.
     Prepared(PodKey, Result<(), ApiError>),
+    /// The extenders have answered about a pod.
+    Consulted(PodKey, Result<Consultation, String>),
+    /// They have answered where room may be made for it.
+    Preempting(Arc<PodInfo>, Diagnosis, Option<Nomination>),
     /// Why a pod was not scheduled is written, and its victims, if any, are deleted or not.
     Reported(PodKey, bool),
 }
@@ -48,6 +57,7 @@ struct Loop {
     nodes: Subscription<Node>,
     pods: Subscription<Pod>,
     objects: Objects,
+    extenders: Arc<Extenders>,
     calls: JoinSet<Done>,
 }
 
@@ -56,7 +66,8 @@ impl Loop {
         let nodes = cx.informers().of::<Node>().subscribe();
         let pods = cx.informers().of::<Pod>().subscribe();
         let objects = Objects::follow(&cx);
-        Loop { cx, scheduler, nodes, pods, objects, calls: JoinSet::new() }
+        let extenders = Arc::new(Extenders::new(scheduler.extenders()));
+        Loop { cx, scheduler, nodes, pods, objects, extenders, calls: JoinSet::new() }
     }
 
     async fn run(mut self) {
@@ -138,6 +149,15 @@ impl Loop {
                 decision.into_iter().for_each(|d| self.carry_out(d));
             }
             Some(Done::Prepared(key, Err(e))) => self.failed(&key, &e),
+            Some(Done::Consulted(key, answer)) => {
+                let decision = self.scheduler.consulted(&key, answer, self.cx.now());
+                decision.into_iter().for_each(|d| self.carry_out(d));
+            }
+            Some(Done::Preempting(pod, diagnosis, choice)) => {
+                let told = choice.as_ref().map(|(node, victims)| (node.as_str(), victims.clone()));
+                self.scheduler.renominate(&pod.key, told);
+                self.report(pod, diagnosis, choice);
+            }
             Some(Done::Reported(key, false)) => self.scheduler.preemption_failed(&key),
             Some(Done::Reported(_, true)) | None => {}
         }
@@ -173,7 +193,7 @@ impl Loop {
     fn carry_out(&mut self, decision: Decision) {
         match decision {
             Decision::Bind { pod, node, requests, .. } => {
-                let send = send(self.cx.clone(), requests);
+                let send = bind(self.cx.clone(), self.extenders.clone(), pod.clone(), node.clone(), requests);
                 self.calls.spawn(async move { Done::Bound(pod, node, send.await) });
             }
             Decision::Prepare { pod, requests, .. } => {
@@ -181,20 +201,49 @@ impl Loop {
                 self.calls.spawn(async move { Done::Prepared(pod.key.clone(), send.await) });
             }
             Decision::Wait { .. } => {}
-            Decision::Consult { pod, .. } => {
-                // A pod must not be bound past an extender that has a say.
-                let answer = Err("extenders are not asked by this scheduler".to_owned());
-                let decision = self.scheduler.consulted(&pod.key, answer, self.cx.now());
-                decision.into_iter().for_each(|d| self.carry_out(d));
-            }
-            Decision::Unschedulable { pod, diagnosis, nominated } => {
-                let cx = self.cx.clone();
-                self.calls.spawn(async move {
-                    let evicted = report::unschedulable(&cx, &pod, &diagnosis, nominated).await;
-                    Done::Reported(pod.key.clone(), evicted)
-                });
-            }
+            Decision::Consult { pod, extenders, nodes } => self.consult(pod, extenders, nodes),
+            Decision::Unschedulable { pod, diagnosis, nominated } => match nominated {
+                Some(_) if self.extenders.preempt(&pod) => self.ask_for_victims(pod, diagnosis),
+                nominated => self.report(pod, diagnosis, nominated),
+            },
         }
+    }
+
+    fn consult(&mut self, pod: Arc<PodInfo>, asked: Vec<usize>, nodes: Vec<SmolStr>) {
+        let all = self.extenders.clone();
+        let table = self.scheduler.nodes();
+        let whole: Vec<Arc<Node>> = match all.want_whole_nodes(&asked) {
+            true => nodes.iter().filter_map(|n| table.node(table.find(n)?).cloned()).collect(),
+            false => Vec::new(),
+        };
+        self.calls.spawn(async move {
+            let answer = all.consult(&asked, &pod, &nodes, &whole).await;
+            Done::Consulted(pod.key.clone(), answer)
+        });
+    }
+
+    /// Has the extenders say where room may be made, before anybody has to go.
+    fn ask_for_victims(&mut self, pod: Arc<PodInfo>, diagnosis: Diagnosis) {
+        let (all, pods) = (self.extenders.clone(), self.cx.informers().of::<Pod>());
+        let candidates = diagnosis.considered.as_ref().map(|c| c.candidates.clone()).unwrap_or_default();
+        self.calls.spawn(async move {
+            let choice = match all.choose_victims(&pod, candidates, &pods).await {
+                Ok(left) => left.into_iter().next().map(|c| (c.node, c.victims)),
+                Err(error) => {
+                    tracing::warn!(pod = %pod.key, %error, "preemption: an extender failed; nobody is evicted");
+                    None
+                }
+            };
+            Done::Preempting(pod, diagnosis, choice)
+        });
+    }
+
+    fn report(&mut self, pod: Arc<PodInfo>, diagnosis: Diagnosis, nominated: Option<Nomination>) {
+        let cx = self.cx.clone();
+        self.calls.spawn(async move {
+            let evicted = report::unschedulable(&cx, &pod, &diagnosis, nominated).await;
+            Done::Reported(pod.key.clone(), evicted)
+        });
     }
 
     fn until_wake(&self) -> Duration {
@@ -202,6 +251,25 @@ impl Loop {
         let due = due.map(|d| Duration::try_from(d).unwrap_or(Duration::ZERO));
         due.unwrap_or(TICK).min(TICK).max(Duration::from_millis(1))
     }
+}
+
+/// Sends a binding and what comes before it; an extender that binds the pod does the last step instead.
+async fn bind(
+    cx: Context,
+    extenders: Arc<Extenders>,
+    pod: Arc<PodInfo>,
+    node: SmolStr,
+    mut requests: Vec<ApiRequest>,
+) -> Result<(), ApiError> {
+    if !extenders.bind_instead(&pod) {
+        return send(cx, requests).await;
+    }
+    let binding = requests.pop();
+    send(cx.clone(), requests).await?;
+    if !extenders.bind(&pod, &node).await? {
+        return send(cx, binding.into_iter().collect()).await;
+    }
+    Ok(())
 }
 
 /// Sends requests one after the other, within a bounded time.

@@ -1,6 +1,8 @@
 //! From a configuration to a scheduler: defaults merged with what is switched on and off, every mistake reported.
 
-use super::{ConfigError, Configuration, PluginRef, PluginSet, PluginsConfig, ProfileConfig, Registry};
+use super::{
+    ConfigError, Configuration, PluginArgs, PluginRef, PluginSet, PluginsConfig, ProfileConfig, Registry,
+};
 use crate::framework::Points;
 use crate::masked::Masked;
 use crate::profile::{Profile, ProfileBuilder};
@@ -184,8 +186,7 @@ impl Configuration {
     /// Every mistake in the configuration.
     pub fn profiles(&self, registry: &Registry) -> Result<Vec<Profile>, Vec<ConfigError>> {
         let mut errors = self.check();
-        let one = [ProfileConfig::default()];
-        let list: &[ProfileConfig] = if self.profiles.is_empty() { &one } else { &self.profiles };
+        let list = self.effective_profiles();
         let mut profiles: Vec<Profile> = Vec::new();
         for (n, config) in list.iter().enumerate() {
             match config.build(registry, &format!("profiles[{n}]")) {
@@ -205,6 +206,37 @@ impl Configuration {
             }
         }
         if errors.is_empty() { Ok(profiles) } else { Err(errors) }
+    }
+
+    /// The profiles with what extenders look after taken from NodeResourcesFit.
+    fn effective_profiles(&self) -> Vec<ProfileConfig> {
+        const FIT: &str = "NodeResourcesFit";
+        let mut profiles = self.profiles.clone();
+        if profiles.is_empty() {
+            profiles.push(ProfileConfig::default());
+        }
+        let managed = self.extenders.iter().flat_map(|e| &e.managed_resources);
+        let ignored: Vec<Value> =
+            managed.filter(|m| m.ignored_by_scheduler).map(|m| Value::from(m.name.as_str())).collect();
+        if ignored.is_empty() {
+            return profiles;
+        }
+        for profile in &mut profiles {
+            if !profile.plugin_config.iter().any(|a| a.name == FIT) {
+                profile.plugin_config.push(PluginArgs { name: FIT.to_owned(), args: Value::Null });
+            }
+            for args in profile.plugin_config.iter_mut().filter(|a| a.name == FIT) {
+                if args.args.is_null() {
+                    args.args = Value::Object(serde_json::Map::new());
+                }
+                let known = args.args.get("ignoredResources").and_then(Value::as_array).cloned();
+                let all: Vec<Value> = known.unwrap_or_default().into_iter().chain(ignored.clone()).collect();
+                if let Value::Object(map) = &mut args.args {
+                    map.insert("ignoredResources".to_owned(), Value::Array(all));
+                }
+            }
+        }
+        profiles
     }
 
     /// How the queue backs off.

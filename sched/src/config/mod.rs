@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod duration;
 mod registry;
 
 pub use registry::{Make, Registry};
@@ -9,6 +10,7 @@ pub use registry::{Make, Registry};
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
+use std::time::Duration;
 
 const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 
@@ -180,10 +182,10 @@ pub struct ExtenderConfig {
     pub enable_https: bool,
     /// How, for the program that speaks.
     #[serde(default)]
-    pub tls_config: Option<Value>,
-    /// How long a call may take (`30s`).
-    #[serde(default, rename = "httpTimeout")]
-    pub http_timeout: Option<String>,
+    pub tls_config: Option<ExtenderTls>,
+    /// How long a call may take (`30s`); five seconds where it is not said.
+    #[serde(default, rename = "httpTimeout", deserialize_with = "duration::optional")]
+    pub http_timeout: Option<Duration>,
     /// Whether names of nodes suffice.
     #[serde(default)]
     pub node_cache_capable: bool,
@@ -193,6 +195,28 @@ pub struct ExtenderConfig {
     /// Whether pods go on without it when it fails.
     #[serde(default)]
     pub ignorable: bool,
+}
+
+/// How an extender's server and the scheduler trust each other. Without an authority any server is trusted, as upstream has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct ExtenderTls {
+    /// Takes any certificate.
+    pub insecure: bool,
+    /// The name to expect in the certificate.
+    pub server_name: String,
+    /// The file of the scheduler's certificate, as PEM.
+    pub cert_file: String,
+    /// The file of its key.
+    pub key_file: String,
+    /// The file of the authority's certificates.
+    pub ca_file: String,
+    /// The scheduler's certificate itself, in base64.
+    pub cert_data: String,
+    /// Its key itself, in base64.
+    pub key_data: String,
+    /// The authority's certificates themselves, in base64.
+    pub ca_data: String,
 }
 
 /// An extended resource that an extender looks after.

@@ -4,6 +4,7 @@
 //! node changes, so that all nodes are candidates, and each attempt tries only those that changed.
 
 use crate::diagnosis::{Considered, Diagnosis, NodeRefusal, sentence};
+use crate::extender::Candidate;
 use crate::framework::{Plugin, Points, PostFilter, State, Trial};
 use crate::node::{NodeIndex, NodeTable};
 use crate::objects::{Budget, Watched};
@@ -136,7 +137,7 @@ impl Plugin for DefaultPreemption {
             *memory = Memory { budgets, ..Memory::default() };
         }
         self.look(pod, &mut memory, trial);
-        let result = choose(&memory, diagnosis, trial.nodes());
+        let result = choose(&memory, diagnosis, trial.nodes(), trial.candidates_wanted());
         *trial.memory() = Some(memory as State);
         result
     }
@@ -170,20 +171,33 @@ fn waits_for_victims(pod: &PodInfo, nodes: &NodeTable, node: NodeIndex) -> bool 
     nodes.pods_on(node).iter().any(|p| p.priority() < pod.priority() && p.is_being_preempted())
 }
 
-fn choose(memory: &Memory, diagnosis: &mut Diagnosis, nodes: &NodeTable) -> PostFilter {
+fn candidates(memory: &Memory, nodes: &NodeTable, most: usize) -> Vec<Candidate> {
+    let candidate = |(loss, node): &(Loss, NodeIndex)| match memory.findings.get(node) {
+        Some(Finding::Candidate(_, victims)) => Some(Candidate {
+            node: nodes.name(*node).clone(),
+            victims: victims.clone(),
+            violations: loss.violations,
+        }),
+        _ => None,
+    };
+    memory.order.iter().take(most).filter_map(candidate).collect()
+}
+
+fn choose(memory: &Memory, diagnosis: &mut Diagnosis, nodes: &NodeTable, wanted: usize) -> PostFilter {
     let mut considered = Considered { nodes: memory.order.len(), ..Considered::default() };
     let best = memory.order.first().and_then(|(loss, node)| match memory.findings.get(node) {
         Some(Finding::Candidate(_, victims)) => Some((loss, *node, victims)),
         _ => None,
     });
     let Some((loss, node, victims)) = best else {
-        diagnosis.considered = Some(considered);
+        diagnosis.considered = Some(Box::new(considered));
         return PostFilter::Nothing(memory.message(nodes.len()));
     };
     considered.node = Some(nodes.name(node).clone());
     considered.victims.clone_from(victims);
     considered.violations = loss.violations;
-    diagnosis.considered = Some(considered);
+    considered.candidates = candidates(memory, nodes, wanted);
+    diagnosis.considered = Some(Box::new(considered));
     PostFilter::Nominate { node, victims: victims.clone() }
 }
 
