@@ -12,6 +12,7 @@
 //! ```
 
 pub mod api;
+pub mod cel;
 pub mod clock;
 pub mod declare;
 pub mod field;

@@ -21,6 +21,8 @@ pub use node::{ListType, MergeFacts, Node};
 pub use publish::PublishedSchema;
 pub use types::TypeMismatch;
 
+pub(crate) use formats::accepts as accepts_format;
+
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 use crate::ErrorList;
 use crate::api::kit::names::subdomain;
 use crate::api::kit::{ErrorSink, Path, get, list, sub, text};
+use crate::cel::{DEVICE_COST_MAX, DeviceSelector};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -27,7 +28,7 @@ pub(super) fn validate_driver(name: &str, path: &Path<'_>, errors: &mut ErrorLis
     }
 }
 
-/// Validates `selectors`; expressions are only bounded.
+/// Validates `selectors`: their expressions compile, and cost no more than they may.
 pub(super) fn validate_selectors(owner: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let at = path.child("selectors");
     let selectors = list(owner, "selectors");
@@ -40,11 +41,27 @@ pub(super) fn validate_selectors(owner: &Value, path: &Path<'_>, errors: &mut Er
         match get(selector, "cel") {
             None => errors.required(&cel, ""),
             Some(expression) => {
-                if text(expression, "expression").len() > EXPRESSION_BYTES_MAX {
-                    errors.too_long(&cel.child("expression"), EXPRESSION_BYTES_MAX);
-                }
+                validate_expression(text(expression, "expression"), &cel.child("expression"), errors);
             }
         }
+    }
+}
+
+fn validate_expression(expression: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    if expression.len() > EXPRESSION_BYTES_MAX {
+        errors.too_long(path, EXPRESSION_BYTES_MAX);
+        return;
+    }
+    if expression.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    match DeviceSelector::compile(expression) {
+        Err(why) => errors.invalid(path, expression, &format!("compilation failed: {why}")),
+        Ok(selector) if selector.cost().max > DEVICE_COST_MAX => {
+            errors.forbidden(path, "too complex, exceeds cost limit");
+        }
+        Ok(_) => {}
     }
 }
 
