@@ -27,6 +27,7 @@ pub mod pod_gc;
 mod pods;
 mod refusal;
 pub mod replica_set;
+pub mod resource_quota;
 pub mod root_ca;
 mod scheduling;
 pub mod service_account;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Controller> {
         node_lifecycle::controller(node_lifecycle::NodeLifecycleOptions::default()),
         pod_gc::controller(pod_gc::PodGcOptions::default()),
         replica_set::controller(),
+        resource_quota::controller(),
         service_account::controller(),
         taint_eviction::controller(),
     ];

@@ -25,6 +25,7 @@ pub mod notes;
 pub mod object;
 pub mod patch;
 pub mod quantity;
+pub mod quota;
 pub mod registry;
 pub mod request;
 pub mod resource;

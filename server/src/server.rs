@@ -12,6 +12,7 @@ use crate::handlers::{self, Call};
 use crate::kinds::KindTable;
 use crate::outbound::{Outbound, Resolver};
 use crate::paths::{self, Documents};
+use crate::pipeline;
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
@@ -20,6 +21,7 @@ use kubewright_core::{
 };
 use kubewright_store::Store;
 use rustc_hash::FxHashMap;
+use serde_json::Value;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,6 +97,10 @@ impl ApiServer {
             listeners.push(webhooks);
         }
         admission.extend(builder.admission);
+        if builder.builtin_admission {
+            // Only what is written in the end is charged.
+            admission.push(Arc::new(admission::ResourceQuota::new(builder.clock.clone())));
+        }
         let feeder = Feeder { cache: cache.clone(), listeners, cancel: cancel.clone() };
         feeder.load().await?;
         let (writes, cancel_copy) = (TaskTracker::new(), cancel.clone());
@@ -268,6 +274,28 @@ impl Reader {
         let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
         let entries = snapshot.range(prefix.as_bytes(), b"");
         entries.map(|(_, entry)| Ok(entry.shape(&kind)?.object.clone())).collect()
+    }
+
+    /// Whether there is an object in a namespace; of a resource that is not served there is none.
+    pub fn has_any(&self, resource: &GroupVersionResource, namespace: &str) -> bool {
+        let kinds = self.kinds.load();
+        let Some(kind) = kinds.get(resource) else { return false };
+        let snapshot = kind.cache.snapshot();
+        snapshot.len() > 0 && snapshot.range(format!("{namespace}/").as_bytes(), b"").next().is_some()
+    }
+
+    /// Replaces an object if it is still at the revision `expected`: for what admission keeps account of. `None` where it is not.
+    ///
+    /// # Errors
+    /// 404 where no such resource is served, or the store's error.
+    pub(crate) async fn replace(
+        &self,
+        resource: &GroupVersionResource,
+        object: &Value,
+        expected: u64,
+    ) -> Result<Option<u64>, ApiError> {
+        let kind = self.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
+        pipeline::replace(&self.cache, &kind, object, expected).await
     }
 
     /// The revision of a resource's last change, so that what is computed from its objects can be kept until then.

@@ -15,7 +15,7 @@ pub mod core;
 pub mod discovery;
 pub mod events;
 pub mod flowcontrol;
-mod kit;
+pub(crate) mod kit;
 pub mod networking;
 pub mod node;
 pub mod policy;

@@ -17,6 +17,14 @@ impl Admission for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
+    fn mutates(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.creates_pod()
+    }
+
+    fn validates(&self, _: &AdmissionRequest<'_>) -> bool {
+        false
+    }
+
     fn mutate<'a>(
         &'a self,
         request: &'a AdmissionRequest<'a>,

@@ -1,20 +1,35 @@
 //! Admission: what looks at a write after its kind's own defaults and before (or after) its validation, and may change or refuse it.
 
+mod default_class;
 mod default_toleration_seconds;
+mod json;
+mod limit_ranger;
 pub(crate) mod matching;
 mod namespace_lifecycle;
+mod pod_security;
 mod priority;
+mod refusal;
 mod request;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
+mod storage;
 mod taint_nodes_by_condition;
 pub(crate) mod webhook;
 
+pub use default_class::{DefaultIngressClass, DefaultStorageClass};
 pub use default_toleration_seconds::DefaultTolerationSeconds;
+pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use pod_security::{Level, LevelVersion, PodSecurity, Policy, Version};
 pub use priority::Priority;
 pub(crate) use priority::SYSTEM_CLASSES;
+pub(crate) use refusal::{forbidden, told_name};
 pub use request::{AdmissionRequest, Reinvocation, WriteOptions};
+pub use resource_quota::ResourceQuota;
+pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
+pub use storage::{PersistentVolumeClaimResize, StorageObjectInUseProtection};
 pub use taint_nodes_by_condition::TaintNodesByCondition;
 pub use webhook::{MutatingWebhook, ValidatingWebhook};
 
@@ -25,14 +40,21 @@ use serde_json::Value;
 use kubewright_core::Entropy;
 use std::sync::Arc;
 
-/// The plugins that a Kubernetes has, in order.
+/// The plugins that a Kubernetes has, in order, but for those that need an authorizer and `ResourceQuota`, which comes last of all.
 pub fn builtin(entropy: &Arc<Entropy>) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(NamespaceLifecycle),
+        Arc::new(LimitRanger),
         Arc::new(ServiceAccount::new(entropy.clone())),
         Arc::new(TaintNodesByCondition),
+        Arc::new(PodSecurity::new()),
         Arc::new(Priority),
         Arc::new(DefaultTolerationSeconds),
+        Arc::new(DefaultStorageClass),
+        Arc::new(StorageObjectInUseProtection),
+        Arc::new(PersistentVolumeClaimResize),
+        Arc::new(RuntimeClass),
+        Arc::new(DefaultIngressClass),
     ]
 }
 
@@ -56,6 +78,18 @@ pub enum Operation {
 pub trait Admission: Send + Sync + 'static {
     /// Its name, as error messages and documentation know it.
     fn name(&self) -> &'static str;
+
+    /// Whether [`Admission::mutate`] has anything to do here; asked before, so that a write costs nothing where a plugin looks away.
+    fn mutates(&self, request: &AdmissionRequest<'_>) -> bool {
+        let _ = request;
+        true
+    }
+
+    /// Whether [`Admission::validate`] has anything to do here.
+    fn validates(&self, request: &AdmissionRequest<'_>) -> bool {
+        let _ = request;
+        true
+    }
 
     /// Changes or refuses the object that is about to be written (a deletion has none and is refused here or in `validate`).
     ///

@@ -17,6 +17,20 @@ impl Admission for NamespaceLifecycle {
         "NamespaceLifecycle"
     }
 
+    fn mutates(&self, request: &AdmissionRequest<'_>) -> bool {
+        match request.operation {
+            Operation::Create => !request.namespace.is_empty(),
+            Operation::Delete => {
+                request.resource.group.is_empty() && request.resource.resource == "namespaces"
+            }
+            Operation::Update | Operation::Connect => false,
+        }
+    }
+
+    fn validates(&self, _: &AdmissionRequest<'_>) -> bool {
+        false
+    }
+
     fn mutate<'a>(
         &'a self,
         request: &'a AdmissionRequest<'a>,

@@ -18,6 +18,14 @@ impl Admission for Priority {
         "Priority"
     }
 
+    fn mutates(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.creates_pod()
+    }
+
+    fn validates(&self, _: &AdmissionRequest<'_>) -> bool {
+        false
+    }
+
     fn mutate<'a>(
         &'a self,
         request: &'a AdmissionRequest<'a>,

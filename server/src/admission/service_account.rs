@@ -31,6 +31,14 @@ impl Admission for ServiceAccount {
         "ServiceAccount"
     }
 
+    fn mutates(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.creates_pod()
+    }
+
+    fn validates(&self, _: &AdmissionRequest<'_>) -> bool {
+        false
+    }
+
     fn mutate<'a>(
         &'a self,
         request: &'a AdmissionRequest<'a>,

@@ -16,16 +16,24 @@ impl Admission for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
+    fn mutates(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.operation == Operation::Create
+            && request.resource.group.is_empty()
+            && request.resource.resource == "nodes"
+            && request.subresource.is_none()
+    }
+
+    fn validates(&self, _: &AdmissionRequest<'_>) -> bool {
+        false
+    }
+
     fn mutate<'a>(
         &'a self,
         request: &'a AdmissionRequest<'a>,
         object: Option<&'a mut Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let node = request.resource.group.is_empty() && request.resource.resource == "nodes";
-        if let Some(object) = object
-            && node
-            && request.operation == Operation::Create
-        {
+        let _ = request;
+        if let Some(object) = object {
             taint(object);
         }
         Box::pin(async { Ok(()) })

@@ -71,6 +71,11 @@ impl ObjectCache {
         made
     }
 
+    /// What it follows.
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     /// Every resource that holds or held objects.
     pub(crate) fn all(&self) -> Arc<FxHashMap<ResourceId, Arc<ResourceCache>>> {
         self.resources.load_full()

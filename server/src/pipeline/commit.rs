@@ -1,9 +1,10 @@
 //! Objects into the store: compare, write, and what the other writer left where it was faster.
 
-use crate::cache::{Prepared, field_texts};
+use crate::cache::{ObjectCache, Prepared, field_texts};
 use crate::encode;
 use crate::handlers::Call;
 use crate::keys::ResourceId;
+use crate::kinds::Served;
 use bytes::Bytes;
 use kubewright_core::{ApiError, ApiObject, Reason, meta};
 use kubewright_store::{Commit, CommitOutcome, Compare, Op};
@@ -86,6 +87,38 @@ pub(crate) async fn commit(
         Some(_) => return Ok(Outcome::Done(Arc::new(encode::object(object, revision)?))),
     };
     Ok(Outcome::Done(Arc::new(ApiObject::from_parts(bytes, header, revision))))
+}
+
+/// Replaces a stored object if it is still at `expected`, past everything else; `None` where another write was there first.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn replace(
+    cache: &ObjectCache,
+    kind: &Served,
+    object: &Value,
+    expected: u64,
+) -> Result<Option<u64>, ApiError> {
+    let stored = encode::stored(object)?;
+    let key = ResourceId::of(&kind.descriptor).key(meta::namespace(object), meta::name(object));
+    cache.prepare(Prepared {
+        key: key.clone(),
+        stored: stored.clone(),
+        header: encode::header(object),
+        fields: field_texts(&kind.storage.selectable_fields, object),
+    });
+    let compares = vec![Compare { key: key.clone(), mod_revision: expected }];
+    let ops = vec![Op::Put { key: key.clone(), value: stored.clone() }];
+    let outcome = cache.store().commit(Commit { compares, ops }).await;
+    match outcome {
+        Ok(CommitOutcome::Committed { revision }) => return Ok(Some(revision)),
+        Ok(CommitOutcome::Refused { .. }) => cache.unprepare(&key, &stored),
+        Err(e) => {
+            cache.unprepare(&key, &stored);
+            return Err(crate::errors::store(&e));
+        }
+    }
+    Ok(None)
 }
 
 fn add_claims(claims: Vec<Claim>, compares: &mut Vec<Compare>, ops: &mut Vec<Op>) {

@@ -47,7 +47,7 @@ pub(crate) async fn admit(
     mut object: Option<&mut Value>,
 ) -> Result<(), ApiError> {
     loop {
-        for plugin in &call.server.admission {
+        for plugin in call.server.admission.iter().filter(|plugin| plugin.mutates(request)) {
             plugin.mutate(request, object.as_deref_mut()).await?;
         }
         if !request.reinvocation.begin() {
@@ -65,7 +65,7 @@ pub(crate) async fn admit_validate(
     request: &AdmissionRequest<'_>,
     object: Option<&Value>,
 ) -> Result<(), ApiError> {
-    for plugin in &call.server.admission {
+    for plugin in call.server.admission.iter().filter(|plugin| plugin.validates(request)) {
         plugin.validate(request, object).await?;
     }
     Ok(())
