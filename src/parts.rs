@@ -18,6 +18,7 @@ use kubewright_core::{ApiError, ApiRequest, ApiResponse, Described, Entropy, Kin
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
 use kubewright_server::auth::Authorizer;
+use kubewright_server::flow::MaxInFlight;
 use kubewright_store::Store;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,6 +115,22 @@ where
 {
     move |builder: &mut Builder| {
         builder.layers.push(Box::new(move |inner| BoxCloneSyncService::new(layer(inner))));
+    }
+}
+
+/// API priority and fairness: FlowSchemas and PriorityLevelConfigurations are made, kept and enforced.
+pub fn priority_and_fairness() -> impl Part {
+    |builder: &mut Builder| {
+        builder.flow_control = true;
+        builder.once("the limit of requests at once");
+    }
+}
+
+/// A plain limit of requests at once, instead of priority and fairness. Without either, a plane with HTTPS has upstream's limits.
+pub fn max_in_flight(limit: MaxInFlight) -> impl Part {
+    move |builder: &mut Builder| {
+        builder.in_flight = Some(limit);
+        builder.once("the limit of requests at once");
     }
 }
 

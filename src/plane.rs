@@ -11,6 +11,7 @@ use kubewright_core::{Entropy, Registry, SharedClock, SystemClock};
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
 use kubewright_server::auth::Authorizer;
+use kubewright_server::flow::MaxInFlight;
 use kubewright_store::Store;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -54,6 +55,8 @@ pub struct Builder {
     pub(crate) nodes: Vec<NodePart>,
     pub(crate) https: Option<Https>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
+    pub(crate) flow_control: bool,
+    pub(crate) in_flight: Option<MaxInFlight>,
     pub(crate) clock: SharedClock,
     pub(crate) entropy: Arc<Entropy>,
     pub(crate) keys: Option<PathBuf>,
@@ -119,6 +122,8 @@ impl ControlPlane {
             nodes: Vec::new(),
             https: None,
             authorizer: None,
+            flow_control: false,
+            in_flight: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(Entropy::from_system()),
             keys: None,

@@ -9,6 +9,7 @@ use crate::plane::Builder;
 use crate::stage::Stage;
 use kubewright_core::{ApiError, SharedClock};
 use kubewright_server::auth::{Access, SigningKey, authenticated};
+use kubewright_server::flow::{FlowControl, MaxInFlight};
 use kubewright_server::http::HttpService;
 use kubewright_server::tls::{
     CertificateAuthority, KeyCertificate, Kubeconfig, KubeconfigCredentials, Server, TlsError,
@@ -18,6 +19,7 @@ use kubewright_store::Store;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tower::Layer;
 use tower::util::BoxCloneSyncService;
 
 /// The group that may do everything.
@@ -60,12 +62,15 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
     let address = bound.as_ref().map(Server::local_addr);
     let connections = NodeConnections::new();
     let access = access(&parts).map_err(|e| StartError::new("keys", e))?;
-    let server = api_server(&mut parts, &access, &connections, authority.as_ref(), address).await?;
+    let flow = parts.flow_control.then(|| FlowControl::new(parts.clock.clone()));
+    let server =
+        api_server(&mut parts, &access, &connections, authority.as_ref(), address, flow.as_ref()).await?;
     access.start(&server).await.map_err(|e| StartError::new("access rules", e))?;
     let mut service: ApiService = BoxCloneSyncService::new(access.authorized(server.clone()));
     for layer in parts.layers.drain(..) {
         service = layer(service);
     }
+    service = bounded(&mut parts, service, &server, flow.as_ref()).await?;
     #[cfg(feature = "client")]
     let client =
         kubewright_client::Client::new(service.clone(), kubewright_client::system_user("admin", &[MASTERS]));
@@ -90,6 +95,24 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         authority,
         address,
         https,
+    })
+}
+
+/// The limit of requests at once: priority and fairness, or plain numbers. A plane that only its own process reaches has none.
+async fn bounded(
+    parts: &mut Builder,
+    service: ApiService,
+    server: &ApiServer,
+    flow: Option<&FlowControl>,
+) -> Result<ApiService, StartError> {
+    if let Some(flow) = flow {
+        flow.start(server).await.map_err(|e| StartError::new("flow control", e))?;
+        return Ok(BoxCloneSyncService::new(flow.layer(service)));
+    }
+    let default = parts.https.is_some().then(MaxInFlight::default);
+    Ok(match parts.in_flight.take().or(default) {
+        Some(limit) => BoxCloneSyncService::new(limit.layer(service)),
+        None => service,
     })
 }
 
@@ -138,6 +161,7 @@ async fn api_server(
     connections: &NodeConnections,
     authority: Option<&CertificateAuthority>,
     address: Option<SocketAddr>,
+    flow: Option<&FlowControl>,
 ) -> Result<ApiServer, StartError> {
     let store = parts.store.clone().ok_or_else(|| StartError::new("store", "none was given"))?;
     let mut builder = ApiServer::builder(store)
@@ -159,6 +183,9 @@ async fn api_server(
     }
     for resource in parts.virtuals.drain(..) {
         builder = builder.virtual_resource(resource);
+    }
+    if let Some(flow) = flow {
+        builder = flow.install(builder);
     }
     access.install(builder).build().await.map_err(|e| StartError::new("API server", e))
 }

@@ -42,7 +42,7 @@ pub use k8s_openapi;
 pub use k8s_openapi::api::authentication::v1::UserInfo;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 pub use kubewright_derive::Resource;
-pub use notes::Notes;
+pub use notes::{FlowNote, Notes, Origin};
 pub use object::{ApiObject, Header, WatchEvent, WatchEventType};
 pub use quantity::Quantity;
 pub use registry::Registry;

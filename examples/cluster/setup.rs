@@ -62,6 +62,7 @@ pub(crate) async fn start(options: &Options, steps: &Steps) -> Result<Cluster, S
         .with(parts::shared_store(store))
         .with(parts::service_cidr(&addresses.services()))
         .with(bundles::kubernetes())
+        .with(parts::priority_and_fairness())
         .with(parts::keys(options.data.join("keys")))
         .with(Https::on(options.listen));
     let mut runtimes = Vec::new();

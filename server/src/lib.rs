@@ -27,6 +27,7 @@ mod counters;
 mod crd;
 mod encode;
 mod errors;
+pub mod flow;
 mod handlers;
 pub mod http;
 mod keys;
@@ -46,5 +47,7 @@ mod watch;
 
 pub use allocate::api_service_address;
 pub use builder::{ApiServerBuilder, DEFAULT_SERVICE_CIDR};
-pub use ports::{NodeConnections, PublishedKeys, TokenIssuer, VirtualDescriptor, VirtualResource};
+pub use ports::{
+    MetricSource, NodeConnections, PublishedKeys, TokenIssuer, VirtualDescriptor, VirtualResource,
+};
 pub use server::{ApiServer, Reader};

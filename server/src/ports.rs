@@ -66,6 +66,12 @@ pub struct BoundObject {
     pub node: Option<(String, String)>,
 }
 
+/// Something that counts, and is shown on `/metrics`.
+pub trait MetricSource: Send + Sync + 'static {
+    /// Appends its metrics in Prometheus' text form, each family with its `# HELP` and `# TYPE` lines.
+    fn write(&self, out: &mut String);
+}
+
 /// Signs tokens for service accounts.
 pub trait TokenIssuer: Send + Sync + 'static {
     /// Answers a `TokenRequest`: the same object with its status filled in. The server has checked that the service account and

@@ -13,7 +13,7 @@ use crate::kinds::KindTable;
 use crate::outbound::{Outbound, Resolver};
 use crate::paths::{self, Documents};
 use crate::pipeline;
-use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
+use crate::ports::{MetricSource, NodeConnections, TokenIssuer, VirtualResource};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use kubewright_core::{
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) tokens: ArcSwapOption<Arc<dyn TokenIssuer>>,
     pub(crate) reader: Reader,
     pub(crate) counters: Counters,
+    /// What the layers around the server count.
+    pub(crate) metrics: ArcSwap<Vec<Arc<dyn MetricSource>>>,
     pub(crate) advertise: ArcSwap<Option<(IpAddr, u16)>>,
     pub(crate) allocator: Arc<Allocator>,
     /// The certificate authority in PEM.
@@ -123,6 +125,7 @@ impl ApiServer {
             tokens: ArcSwapOption::from_pointee(builder.tokens),
             reader,
             counters: Counters::default(),
+            metrics: ArcSwap::default(),
             advertise: ArcSwap::from_pointee(builder.advertise),
             documents: Documents::new(computed),
             writes,
@@ -154,6 +157,15 @@ impl ApiServer {
     /// Says who issues tokens from now on; for issuers that need the server themselves.
     pub fn set_token_issuer(&self, tokens: Arc<dyn TokenIssuer>) {
         self.shared.tokens.store(Some(Arc::new(tokens)));
+    }
+
+    /// Shows what this counts on `/metrics` too.
+    pub fn add_metrics(&self, source: Arc<dyn MetricSource>) {
+        self.shared.metrics.rcu(|all| {
+            let mut all = Vec::clone(all);
+            all.push(source.clone());
+            all
+        });
     }
 
     /// Ends every watch, lets the writes under way finish, and refuses what comes later. The store stays open.
@@ -296,6 +308,25 @@ impl Reader {
     ) -> Result<Option<u64>, ApiError> {
         let kind = self.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
         pipeline::replace(&self.cache, &kind, object, expected).await
+    }
+
+    /// How many objects there are in a namespace (in all when empty); counting ends at `most`.
+    ///
+    /// # Errors
+    /// 404 where no such resource is served.
+    pub fn count(
+        &self,
+        resource: &GroupVersionResource,
+        namespace: &str,
+        most: usize,
+    ) -> Result<usize, ApiError> {
+        let kind = self.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
+        let snapshot = kind.cache.snapshot();
+        if namespace.is_empty() {
+            return Ok(snapshot.len().min(most));
+        }
+        let prefix = format!("{namespace}/");
+        Ok(snapshot.range(prefix.as_bytes(), b"").take(most).count())
     }
 
     /// The revision of a resource's last change, so that what is computed from its objects can be kept until then.

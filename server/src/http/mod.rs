@@ -7,9 +7,11 @@ mod encode;
 mod path;
 mod query;
 mod service;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 
 pub use body::Body;
 pub use service::{HttpService, PeerIdentity};
+pub use sources::PeerAddress;

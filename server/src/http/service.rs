@@ -6,9 +6,9 @@ use super::{encode, upgrade};
 use crate::auth::{Authenticator, Authorizer, Impersonation, anonymous};
 use futures::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use kubewright_core::{
-    ApiError, ApiRequest, ApiResponse, Entropy, Notes, Reason, SharedClock, SystemClock, UserInfo,
+    ApiError, ApiRequest, ApiResponse, Entropy, Notes, Origin, Reason, SharedClock, SystemClock, UserInfo,
 };
 use std::convert::Infallible;
 use std::fmt;
@@ -21,6 +21,8 @@ use tower::Service;
 /// Upstream's limit of a request that is no watch.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// Who stands behind a connection, put into a request's extensions by the server that accepted it.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ struct Config {
     impersonation: Option<Impersonation>,
     clock: SharedClock,
     timeout: Duration,
+    /// Whether requests carry what only an audit log wants: their URI and addresses.
+    details: bool,
 }
 
 impl<S> HttpService<S> {
@@ -67,6 +71,7 @@ impl<S> HttpService<S> {
             impersonation: None,
             clock: Arc::new(SystemClock),
             timeout: REQUEST_TIMEOUT,
+            details: false,
         };
         Self::with(inner, config, CancellationToken::new())
     }
@@ -118,6 +123,12 @@ impl<S> HttpService<S> {
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         self.map(|c| c.timeout = timeout)
+    }
+
+    /// Notes the URI and the addresses of each request for the layers below; for an audit log.
+    #[must_use]
+    pub fn details(self, wanted: bool) -> Self {
+        self.map(|c| c.details = wanted)
     }
 
     /// Ends watches, logs and sessions once `token` is cancelled, so that connections can drain.
@@ -178,12 +189,16 @@ impl Shared {
         let (mut parts, body) = request.into_parts();
         let head_only = parts.method == Method::HEAD;
         let audit_id = self.audit_id(&parts);
-        let (mut shape, mut notes) = (Shape::default(), Notes::default());
-        let mut response = match self.run(inner, &mut parts, body, &mut shape, &mut notes).await {
+        let (mut shape, notes) = (Shape::default(), Notes::default());
+        if self.config.details {
+            notes.set_origin(origin(&parts, &audit_id));
+        }
+        let mut response = match self.run(inner, &mut parts, body, &mut shape, &notes).await {
             Ok(response) => response,
             Err(error) => encode::error(&error, shape, &notes.warnings()),
         };
         response.headers_mut().insert(AUDIT_ID, audit_id);
+        flow_headers(response.headers_mut(), &notes);
         if head_only {
             *response.body_mut() = Body::empty();
         }
@@ -203,7 +218,7 @@ impl Shared {
         parts: &mut Parts,
         body: B,
         shape: &mut Shape,
-        notes: &mut Notes,
+        notes: &Notes,
     ) -> Result<Response<Body>, ApiError>
     where
         S: Service<ApiRequest, Response = ApiResponse, Error = ApiError>,
@@ -214,7 +229,7 @@ impl Shared {
         let head = decode::head(parts, user, &*self.config.clock, self.config.timeout)?;
         *shape = head.shape;
         let mut request = head.request;
-        *notes = request.notes.clone();
+        request.notes = notes.clone();
         let upgrade = upgrade::requested(&request, parts)?;
         let work = async {
             if upgrade.is_none() {
@@ -258,6 +273,26 @@ impl Shared {
         match &config.impersonation {
             Some(impersonation) => impersonation.apply(user, &parts.headers).await,
             None => Impersonation::refuse(user, &parts.headers),
+        }
+    }
+}
+
+/// What an audit log wants to know of a request beside the request itself.
+fn origin(parts: &Parts, audit_id: &HeaderValue) -> Origin {
+    Origin {
+        audit_id: audit_id.to_str().unwrap_or("").to_owned(),
+        uri: parts.uri.path_and_query().map(|p| p.as_str().to_owned()).unwrap_or_default(),
+        source_ips: super::sources::of(parts),
+        sender: None,
+    }
+}
+
+/// Says under which flow schema and priority level the request ran, where flow control is on.
+fn flow_headers(headers: &mut HeaderMap, notes: &Notes) {
+    let Some(flow) = notes.flow() else { return };
+    for (name, uid) in [(FLOW_SCHEMA, &flow.schema_uid), (PRIORITY_LEVEL, &flow.level_uid)] {
+        if let Ok(value) = HeaderValue::from_str(uid) {
+            headers.insert(name, value);
         }
     }
 }

@@ -39,6 +39,9 @@ pub(super) fn text(shared: &Shared) -> String {
     );
     head(&mut out, "gauge", "kubewright_cache_revision", "The revision up to which reads see every write.");
     let _ = writeln!(out, "kubewright_cache_revision {}", shared.cache.applied());
+    for source in shared.metrics.load().iter() {
+        source.write(&mut out);
+    }
     out
 }
 

@@ -2,7 +2,7 @@
 
 use super::TlsError;
 use super::identity::user_of;
-use crate::http::{Body, PeerIdentity};
+use crate::http::{Body, PeerAddress, PeerIdentity};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -187,6 +187,7 @@ impl Connections {
         S::Future: Send,
     {
         let _ = stream.set_nodelay(true);
+        let address = stream.peer_addr().ok();
         let handshake = tokio::time::timeout(self.handshake_timeout, self.acceptor.accept(stream));
         let stream = match handshake.await {
             Ok(Ok(stream)) => stream,
@@ -197,6 +198,9 @@ impl Connections {
         let peer = certificates.and_then(|c| c.first()).and_then(|c| user_of(c));
         let peer = peer.map(|user| PeerIdentity(Arc::new(user)));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            if let Some(address) = address {
+                request.extensions_mut().insert(PeerAddress(address));
+            }
             if let Some(peer) = &peer {
                 request.extensions_mut().insert(peer.clone());
             }
