@@ -93,6 +93,7 @@ pub fn descriptor<K: Resource + schemars::JsonSchema>(
         selectable_fields: declaration.selectable_fields.iter().map(selectable).collect(),
         origin: Origin::BuiltIn,
         stored_as: None,
+        conversion: None,
     }
 }
 

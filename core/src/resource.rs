@@ -253,6 +253,15 @@ pub struct StoredAs {
     pub from_stored: ConvertFn,
 }
 
+/// The webhook that turns the objects of a kind from one version into another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConversionWebhook {
+    /// Where it is: `clientConfig`, as the definition has it.
+    pub client_config: Value,
+    /// The versions of reviews that it knows, best first.
+    pub review_versions: Vec<String>,
+}
+
 impl fmt::Debug for StoredAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoredAs({}/{})", self.resource.api_version(), self.resource.resource)
@@ -298,6 +307,9 @@ pub struct KindDescriptor {
     pub origin: Origin,
     /// Set where the objects are stored as those of another resource; `None` for a kind that stores its own.
     pub stored_as: Option<StoredAs>,
+    /// Who converts between this kind's versions, instead of the functions of `stored_as`; `None` for everybody but
+    /// CustomResourceDefinitions that say so.
+    pub conversion: Option<Arc<ConversionWebhook>>,
 }
 
 impl KindDescriptor {

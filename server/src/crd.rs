@@ -176,14 +176,18 @@ async fn empty_out(server: &Arc<Shared>, definition: &Value) -> Result<bool, Api
     let text = |path: &str| definition.pointer(path).and_then(Value::as_str).unwrap_or("").to_owned();
     let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
     let kinds = server.kinds.load();
-    let served = kinds
-        .registry
-        .iter()
-        .find(|k| k.group == group && k.plural == plural && !server.kinds.is_builtin(&k.resource()));
-    let Some(kind) = served.cloned() else { return Ok(true) };
-    let objects = server.reader.list(&kind.resource(), "")?;
-    for object in &objects {
-        let header = object.header();
+    // The version in which they are stored needs no conversion.
+    let of_definition = |k: &&Arc<KindDescriptor>| {
+        k.group == group
+            && k.plural == plural
+            && k.stored_as.is_none()
+            && !server.kinds.is_builtin(&k.resource())
+    };
+    let Some(kind) = kinds.registry.iter().find(of_definition).cloned() else { return Ok(true) };
+    let id = ResourceId::of(&kind);
+    let objects = server.cache.resource(&id).snapshot();
+    for (_, entry) in objects.range(b"", b"") {
+        let header = entry.shape.object.header();
         let namespace = Some(header.namespace.as_str()).filter(|n| !n.is_empty());
         let request = ApiRequest::resource(Verb::Delete, kind.resource(), namespace, Some(&header.name));
         match delete::delete(internal(server, request.body(ContentType::Json, Value::Null))?).await {
@@ -192,7 +196,7 @@ async fn empty_out(server: &Arc<Shared>, definition: &Value) -> Result<bool, Api
         }
     }
     server.cache.consistent().await?;
-    Ok(server.reader.list(&kind.resource(), "")?.is_empty())
+    Ok(server.cache.resource(&id).snapshot().len() == 0)
 }
 
 /// A call of the server to itself.

@@ -23,6 +23,7 @@ mod bootstrap;
 mod builder;
 mod cache;
 mod continuation;
+mod conversion;
 mod counters;
 mod crd;
 mod encode;

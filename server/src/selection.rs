@@ -109,7 +109,7 @@ impl Selection {
     }
 
     /// Whether labels or fields take part.
-    fn selects(&self) -> bool {
+    pub(crate) fn selects(&self) -> bool {
         self.labels.is_some() || !self.fields.is_empty()
     }
 

@@ -6,6 +6,7 @@ use crate::allocate::{AddressRange, Allocator};
 use crate::bootstrap;
 use crate::builder::ApiServerBuilder;
 use crate::cache::{Feeder, Listener, ObjectCache};
+use crate::conversion::Converter;
 use crate::counters::Counters;
 use crate::crd::{self, Definitions};
 use crate::handlers::{self, Call};
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) nodes: NodeConnections,
     pub(crate) tokens: ArcSwapOption<Arc<dyn TokenIssuer>>,
     pub(crate) reader: Reader,
+    /// Custom objects into other versions.
+    pub(crate) converter: Arc<Converter>,
     pub(crate) counters: Counters,
     /// What the layers around the server count.
     pub(crate) metrics: ArcSwap<Vec<Arc<dyn MetricSource>>>,
@@ -89,10 +92,11 @@ impl ApiServer {
         let definitions = Arc::new(Definitions::new(kinds.clone(), going.clone()));
         let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
         let outbound = Arc::new(Outbound::new(Resolver::new(reader.clone())));
+        let converter = Arc::new(Converter::new(outbound.clone(), entropy.clone()));
         let mut listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone()];
         let mut admission = if builder.builtin_admission { admission::builtin(&entropy) } else { Vec::new() };
         if builder.builtin_admission {
-            let webhooks = Arc::new(Webhooks::new(outbound.clone(), entropy.clone()));
+            let webhooks = Arc::new(Webhooks::new(outbound, converter.clone(), entropy.clone()));
             // Quota is counted last, so that what a webhook refuses costs none.
             let at = admission.iter().position(|p| p.name() == "ResourceQuota").unwrap_or(admission.len());
             admission.splice(at..at, webhooks.plugins());
@@ -124,6 +128,7 @@ impl ApiServer {
             nodes: builder.nodes,
             tokens: ArcSwapOption::from_pointee(builder.tokens),
             reader,
+            converter,
             counters: Counters::default(),
             metrics: ArcSwap::default(),
             advertise: ArcSwap::from_pointee(builder.advertise),

@@ -1,8 +1,9 @@
 //! One version of one object in the cache, in every shape that it is served in.
 
+use crate::conversion::is_of_version;
 use crate::encode;
 use crate::kinds::Served;
-use kubewright_core::resource::{FieldValue, SelectableField};
+use kubewright_core::resource::{FieldValue, Origin, SelectableField};
 use kubewright_core::{ApiError, ApiObject};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -58,18 +59,48 @@ impl Entry {
 
     /// The object as a kind serves it; a conversion is done once for all who ask.
     pub(crate) fn shape(&self, kind: &Served) -> Result<ShapeRef<'_>, ApiError> {
-        let Some(view) = &kind.descriptor.stored_as else { return Ok(ShapeRef::Own(&self.shape)) };
+        if self.is_own(kind) {
+            return Ok(ShapeRef::Own(&self.shape));
+        }
         let key = kind.descriptor.api_version();
         if let Some((_, shape)) = self.views.lock().iter().find(|(k, _)| *k == key) {
             return Ok(ShapeRef::Converted(shape.clone()));
         }
+        if kind.descriptor.conversion.is_some() {
+            let why =
+                format!("an object of {} was not converted before it was looked at", kind.descriptor.kind);
+            return Err(ApiError::internal(why));
+        }
         let mut value = self.shape.object.value()?;
-        (view.from_stored)(&mut value);
-        let fields = field_texts(&kind.descriptor.selectable_fields, &value);
-        let object = Arc::new(encode::object(&value, self.shape.object.resource_version())?);
+        match &kind.descriptor.stored_as {
+            Some(view) => (view.from_stored)(&mut value),
+            // Stored when another version was the storage version.
+            None => value["apiVersion"] = Value::from(key.as_str()),
+        }
+        self.keep(kind, &value).map(ShapeRef::Converted)
+    }
+
+    /// Whether the object is stored in the version of the kind.
+    fn is_own(&self, kind: &Served) -> bool {
+        match kind.descriptor.origin {
+            Origin::BuiltIn => kind.descriptor.stored_as.is_none(),
+            Origin::Custom => is_of_version(self.shape.object.bytes(), &kind.descriptor),
+        }
+    }
+
+    /// Whether [`Entry::shape`] needs nobody else for this kind.
+    pub(crate) fn shows(&self, kind: &Served) -> bool {
+        let key = || kind.descriptor.api_version();
+        self.is_own(kind) || self.views.lock().iter().any(|(k, _)| *k == key())
+    }
+
+    /// Keeps the object as it is in another version.
+    pub(crate) fn keep(&self, kind: &Served, value: &Value) -> Result<Arc<Shape>, ApiError> {
+        let fields = field_texts(&kind.descriptor.selectable_fields, value);
+        let object = Arc::new(encode::object(value, self.shape.object.resource_version())?);
         let shape = Arc::new(Shape { object, fields });
-        self.views.lock().push((key, shape.clone()));
-        Ok(ShapeRef::Converted(shape))
+        self.views.lock().push((kind.descriptor.api_version(), shape.clone()));
+        Ok(shape)
     }
 }
 

@@ -29,6 +29,9 @@ pub(crate) async fn objects(call: &Call) -> Result<ObjectList, ApiError> {
     };
     let start = token.as_ref().map_or(&b""[..], Continuation::start);
     let limit = usize::try_from(call.options.limit.unwrap_or(0)).unwrap_or(usize::MAX);
+    if call.kind.descriptor.conversion.is_some() {
+        convert(call, &selection, &snapshot, start, limit).await?;
+    }
     let mut page = Page { limit, items: Vec::new(), last: None, more: false };
     if limit == 0 && selection.everything() {
         page.items.reserve(snapshot.len());
@@ -47,6 +50,23 @@ pub(crate) async fn objects(call: &Call) -> Result<ObjectList, ApiError> {
         remaining: remaining.flatten(),
         items: page.items,
     })
+}
+
+/// Has the objects converted that the page will look at. With a selector every object is looked at until the page is full.
+async fn convert(
+    call: &Call,
+    selection: &Selection,
+    snapshot: &Snapshot,
+    start: &[u8],
+    limit: usize,
+) -> Result<(), ApiError> {
+    let wanted = if limit == 0 || selection.selects() { usize::MAX } else { limit.saturating_add(1) };
+    let mut entries = Vec::new();
+    selection.each(snapshot, start, |_, entry| {
+        entries.push(entry.clone());
+        Ok(entries.len() < wanted)
+    })?;
+    call.server.converter.prepare(&call.kind, &entries).await
 }
 
 struct Page {

@@ -16,6 +16,7 @@ pub(super) async fn get(call: Call) -> Result<ApiResponse, ApiError> {
         Wanted::AtLeast(revision) | Wanted::Exact(revision) => call.server.cache.at_least(revision).await?,
     }
     let entry = held(&call, call.name()?).ok_or_else(|| call.not_found())?;
+    call.server.converter.prepare(&call.kind, [&entry]).await?;
     let object = entry.shape(&call.kind)?.object.clone();
     present::object(&call, 200, object)
 }
@@ -25,8 +26,13 @@ pub(crate) fn held(call: &Call, name: &str) -> Option<Arc<Entry>> {
     call.kind.cache.snapshot().get(&object_key(&call.namespace, name)).cloned()
 }
 
-/// The object as every acknowledged write left it.
+/// The object as every acknowledged write left it, in the version asked for.
+///
+/// # Errors
+/// 404, or the error of a conversion.
 pub(crate) async fn current(call: &Call, name: &str) -> Result<Arc<Entry>, ApiError> {
     call.server.cache.consistent().await?;
-    held(call, name).ok_or_else(|| call.kind.not_found(name))
+    let entry = held(call, name).ok_or_else(|| call.kind.not_found(name))?;
+    call.server.converter.prepare(&call.kind, [&entry]).await?;
+    Ok(entry)
 }

@@ -4,6 +4,7 @@ use super::{Call, create, delete, read};
 use crate::admission::{AdmissionRequest, Operation};
 use crate::allocate::Reserved;
 use crate::cache::Entry;
+use crate::conversion::is_of_version;
 use crate::crd;
 use crate::pipeline::{self, Outcome};
 use crate::present;
@@ -149,7 +150,10 @@ struct Found {
 impl Found {
     async fn of(call: &Call, name: &str, attempt: usize) -> Result<Self, ApiError> {
         match read::held(call, name).filter(|_| attempt == 0) {
-            Some(entry) => Ok(Found { entry, newest: false }),
+            Some(entry) => {
+                call.server.converter.prepare(&call.kind, [&entry]).await?;
+                Ok(Found { entry, newest: false })
+            }
             None => Ok(Found { entry: read::current(call, name).await?, newest: true }),
         }
     }
@@ -217,7 +221,10 @@ async fn try_write(
     pipeline::admit_validate(call, &request, Some(shown.as_ref().unwrap_or(&object))).await?;
     warnings.extend(kind.strategy.warnings(&object));
     let entry = &found.entry;
-    if object == *old {
+    // A write that changes nothing moves an object into the present storage version all the same.
+    let outdated =
+        kind.origin == Origin::Custom && !is_of_version(entry.shape.object.bytes(), &call.kind.storage);
+    if object == *old && !outdated {
         return if found.newest { Ok(Some(entry.shape(&call.kind)?.object.clone())) } else { Ok(None) };
     }
     let expected = entry.shape.object.resource_version();

@@ -146,3 +146,25 @@ pub(crate) async fn read_bounded(mut body: Incoming, bytes_max: usize) -> Result
     }
     Ok(all.freeze())
 }
+
+/// What upstream's client makes of an answer that is no success.
+pub(crate) fn refused(answer: &Answer) -> String {
+    let text = String::from_utf8_lossy(&answer.body);
+    let text: String = text.trim().chars().take(2048).collect();
+    let said = serde_json::from_str::<serde_json::Value>(&text).ok();
+    let status =
+        said.filter(|s| s["kind"] == "Status").and_then(|s| s["message"].as_str().map(str::to_owned));
+    match (status, answer.status) {
+        (Some(message), _) => message,
+        (None, 401) => "the server has asked for the client to provide credentials".to_owned(),
+        (None, 403) => "forbidden".to_owned(),
+        (None, 404) => "the server could not find the requested resource".to_owned(),
+        (None, 503) => format!("the server is currently unable to handle the request: {text}"),
+        (None, 500..) => {
+            format!("an error on the server ({text:?}) has prevented the request from succeeding")
+        }
+        (None, code) => {
+            format!("the server responded with the status code {code} but did not return more information")
+        }
+    }
+}

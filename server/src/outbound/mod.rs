@@ -12,7 +12,7 @@ mod resolve;
 mod tls;
 mod words;
 
-pub(crate) use call::{Answer, Body, read_bounded};
+pub(crate) use call::{Answer, Body, read_bounded, refused};
 pub(crate) use connect::Stream;
 pub(crate) use resolve::{Resolver, service_port};
 pub(crate) use words::CallError;

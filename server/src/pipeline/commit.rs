@@ -44,12 +44,7 @@ pub(crate) async fn commit(
     claims: Vec<Claim>,
 ) -> Result<Outcome, ApiError> {
     let kind = &call.kind;
-    let mut shape = None;
-    if let Some(view) = &kind.descriptor.stored_as {
-        let mut value = object.clone();
-        (view.to_stored)(&mut value);
-        shape = Some(value);
-    }
+    let shape = call.server.converter.stored(kind, object).await?;
     let stored_shape = shape.as_ref().unwrap_or(object);
     let stored = encode::stored(stored_shape)?;
     if stored.len() > OBJECT_BYTES_MAX {

@@ -42,6 +42,14 @@ pub(crate) async fn watch(call: Call) -> Result<ApiResponse, ApiError> {
         (_, Some(v)) => Start::After(v),
     };
     let registration = register(&call, &selection, start)?;
+    if start == Start::State && call.kind.descriptor.conversion.is_some() {
+        let mut entries = Vec::new();
+        selection.each(&registration.snapshot, b"", |_, entry| {
+            entries.push(entry.clone());
+            Ok(true)
+        })?;
+        call.server.converter.prepare(&call.kind, &entries).await?;
+    }
     let seconds = call
         .options
         .timeout_seconds

@@ -2,6 +2,7 @@
 
 use super::Start;
 use crate::cache::{CacheEvent, Entry, ObjectCache, Registration, ShapeRef};
+use crate::conversion::Converter;
 use crate::handlers::Call;
 use crate::kinds::Served;
 use crate::present;
@@ -24,6 +25,7 @@ const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 pub(super) struct WatchState {
     kind: Arc<Served>,
     cache: Arc<ObjectCache>,
+    converter: Arc<Converter>,
     selection: Selection,
     /// Objects that the watch starts with.
     initial: std::vec::IntoIter<Arc<Entry>>,
@@ -75,6 +77,7 @@ impl WatchState {
         Ok(WatchState {
             backlog: std::mem::take(&mut registration.backlog).into(),
             cache: call.server.cache.clone(),
+            converter: call.server.converter.clone(),
             cancel: call.server.cancel.clone(),
             shape: present::EventShape::of(&call)?,
             kind: call.kind,
@@ -110,7 +113,7 @@ impl WatchState {
         }
         loop {
             if let Some(event) = self.backlog.pop_front() {
-                if let Some(item) = self.concerning(&event) {
+                if let Some(item) = self.concerning(&event).await {
                     return Some(item);
                 }
                 continue;
@@ -122,7 +125,7 @@ impl WatchState {
                     // Cut off, or the server ends: the client starts again from what it has.
                     None => return None,
                     Some(event) => {
-                        if let Some(item) = self.concerning(&event) {
+                        if let Some(item) = self.concerning(&event).await {
                             return Some(item);
                         }
                     }
@@ -166,16 +169,28 @@ impl WatchState {
     }
 
     /// What an event means for this watch: entering or leaving the selection are `ADDED` and `DELETED`.
-    fn concerning(&mut self, event: &Arc<CacheEvent>) -> Option<Result<WatchEvent, ApiError>> {
+    async fn concerning(&mut self, event: &Arc<CacheEvent>) -> Option<Result<WatchEvent, ApiError>> {
         if event.revision <= self.after || !self.selection.covers(&event.key) {
             return None;
         }
         self.after = event.revision;
+        if self.kind.descriptor.conversion.is_some()
+            && let Err(e) = self.convert(event).await
+        {
+            return Some(Err(e));
+        }
         match self.meaning(event) {
             Ok(None) => None,
             Ok(Some((kind, entry))) => Some(self.present(kind, &entry)),
             Err(e) => Some(Err(e)),
         }
+    }
+
+    /// Has the states of an event converted.
+    async fn convert(&self, event: &Arc<CacheEvent>) -> Result<(), ApiError> {
+        let states = event.before.iter().chain(&event.after);
+        let last = if event.after.is_none() { event.last_state()? } else { None };
+        self.converter.prepare(&self.kind, states.chain(last)).await
     }
 
     fn meaning(&self, event: &Arc<CacheEvent>) -> Result<Option<(WatchEventType, Arc<Entry>)>, ApiError> {

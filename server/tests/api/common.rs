@@ -35,6 +35,7 @@ pub(crate) fn kind(group: &str, plural: &str, name: &str, scope: Scope) -> KindD
         selectable_fields: Vec::new(),
         origin: Origin::BuiltIn,
         stored_as: None,
+        conversion: None,
     }
 }
 

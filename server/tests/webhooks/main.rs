@@ -2,4 +2,5 @@
 
 mod admission;
 mod bad_servers;
+mod conversion;
 mod harness;

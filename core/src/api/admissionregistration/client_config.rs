@@ -15,7 +15,7 @@ pub(super) fn default_port(config: &mut Value) {
 }
 
 /// Validates `clientConfig`.
-pub(super) fn validate(config: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub(in crate::api) fn validate(config: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     match (get(config, "url").and_then(Value::as_str), get(config, "service")) {
         (Some(url), None) => validate_url(url, &path.child("url"), errors),
         (None, Some(service)) => validate_service(service, &path.child("service"), errors),

@@ -1,7 +1,7 @@
 //! The group `admissionregistration.k8s.io`.
 
 mod bindings;
-mod client_config;
+pub(in crate::api) mod client_config;
 mod matching;
 pub mod mutating_admission_policy;
 pub mod mutating_admission_policy_binding;

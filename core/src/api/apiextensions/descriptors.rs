@@ -4,8 +4,8 @@ use super::custom_resource_definition::storage_version;
 use crate::api::kit::columns::name_column;
 use crate::api::kit::{ErrorSink, Path, at, flag, get, int, list, set, sub, text};
 use crate::resource::{
-    Cell, FieldValue, Origin, PrinterColumn, ScalePaths, Scope, SelectableField, StoredAs, Strategy,
-    WriteContext,
+    Cell, ConversionWebhook, FieldValue, Origin, PrinterColumn, ScalePaths, Scope, SelectableField, StoredAs,
+    Strategy, WriteContext,
 };
 use crate::{ErrorList, GroupVersionResource, JsonPath, KindDescriptor, Schema};
 use serde_json::Value;
@@ -13,7 +13,8 @@ use smol_str::SmolStr;
 use std::sync::Arc;
 
 /// A descriptor for each served version of a definition. One of them stores the objects: the storage version, or the first where
-/// that is not served; the others are views of it, which differ in `apiVersion` only (conversion `None`).
+/// that is not served; the others are views of it, which differ in `apiVersion` only (conversion `None`) or are made by a
+/// webhook.
 ///
 /// # Errors
 /// Upstream's validation errors of the definition's versions; a definition that was stored has none.
@@ -23,11 +24,6 @@ pub fn descriptors(crd: &Value) -> Result<Vec<KindDescriptor>, ErrorList> {
     let versions = list(spec, "versions");
     let served: Vec<(usize, &Value)> =
         versions.iter().enumerate().filter(|(_, v)| flag(v, "served")).collect();
-    if !served.is_empty() && text(at(spec, &["conversion"]), "strategy") == "Webhook" && served.len() > 1 {
-        let path = Path::Root.child("spec");
-        let conversion = path.child("conversion");
-        errors.not_supported(&conversion.child("strategy"), "Webhook", &["None"]);
-    }
     let storage = storage_version(crd);
     let storing = served
         .iter()
@@ -90,6 +86,7 @@ fn descriptor(
         selectable_fields: selectable_fields(version, path, errors),
         origin: Origin::Custom,
         stored_as: (name != storing).then(|| view(group, plural, name, storing)),
+        conversion: conversion(spec).map(Arc::new),
     })
 }
 
@@ -104,6 +101,20 @@ fn scale_paths(scale: &Value) -> ScalePaths {
         status_replicas: text(scale, "statusReplicasPath").to_owned(),
         label_selector: (!selector.is_empty()).then(|| selector.to_owned()),
     }
+}
+
+/// The webhook that converts, where one does.
+fn conversion(spec: &Value) -> Option<ConversionWebhook> {
+    let conversion = sub(spec, "conversion");
+    if text(conversion, "strategy") != "Webhook" {
+        return None;
+    }
+    let webhook = sub(conversion, "webhook");
+    let versions = list(webhook, "conversionReviewVersions").iter();
+    Some(ConversionWebhook {
+        client_config: sub(webhook, "clientConfig").clone(),
+        review_versions: versions.filter_map(Value::as_str).map(str::to_owned).collect(),
+    })
 }
 
 /// A version that is stored as another one.

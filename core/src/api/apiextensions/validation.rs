@@ -1,6 +1,7 @@
 //! Upstream's validation of a CustomResourceDefinition.
 
 use super::custom_resource_definition::{condition_is_true, storage_version};
+use crate::api::admissionregistration::client_config;
 use crate::api::kit::meta::immutable;
 use crate::api::kit::names;
 use crate::api::kit::{ErrorSink, Path, at, flag, get, list, sub, text};
@@ -215,11 +216,38 @@ fn validate_conversion(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
         "Webhook" => {
             let webhook = path.child("webhook");
-            if get(at(conversion, &["webhook"]), "clientConfig").is_none() {
-                errors.required(&webhook.child("clientConfig"), "required when strategy is set to Webhook");
+            let given = sub(conversion, "webhook");
+            match get(given, "clientConfig") {
+                None => errors
+                    .required(&webhook.child("clientConfig"), "required when strategy is set to Webhook"),
+                Some(config) => client_config::validate(config, &webhook.child("clientConfig"), errors),
             }
+            let versions = webhook.child("conversionReviewVersions");
+            validate_review_versions(list(given, "conversionReviewVersions"), &versions, errors);
         }
         other => errors.not_supported(&path.child("strategy"), other, &["None", "Webhook"]),
+    }
+}
+
+/// The versions of reviews that a conversion webhook takes: one of ours at least.
+fn validate_review_versions(versions: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
+    if versions.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (i, version) in versions.iter().enumerate() {
+        let version = version.as_str().unwrap_or("");
+        if !seen.insert(version) {
+            errors.invalid(&path.index(i), version, "duplicate version");
+            continue;
+        }
+        for problem in names::label_1035(version) {
+            errors.invalid(&path.index(i), version, &problem);
+        }
+    }
+    if !seen.contains("v1") && !seen.contains("v1beta1") {
+        errors.invalid(path, versions.to_vec(), "must include at least one of v1, v1beta1");
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn describe<K: Resource + schemars::JsonSchema>(scope: Scope) -> Kind
         selectable_fields: Vec::new(),
         origin: Origin::BuiltIn,
         stored_as: None,
+        conversion: None,
     }
 }
 

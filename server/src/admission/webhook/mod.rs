@@ -14,6 +14,7 @@ pub use validating::ValidatingWebhook;
 use super::matching::{self, equivalents};
 use super::{Admission, AdmissionRequest};
 use crate::cache::{CacheEvent, Listener, ObjectCache, ResourceCache, Snapshot};
+use crate::conversion::Converter;
 use crate::keys::ResourceId;
 use crate::outbound::Outbound;
 use arc_swap::ArcSwap;
@@ -83,12 +84,32 @@ pub(crate) struct Webhooks {
     mutating: ArcSwap<Hooks>,
     validating: ArcSwap<Hooks>,
     outbound: Arc<Outbound>,
+    converter: Arc<Converter>,
     entropy: Arc<Entropy>,
 }
 
 impl Webhooks {
-    pub(crate) fn new(outbound: Arc<Outbound>, entropy: Arc<Entropy>) -> Self {
-        Webhooks { mutating: ArcSwap::default(), validating: ArcSwap::default(), outbound, entropy }
+    pub(crate) fn new(outbound: Arc<Outbound>, converter: Arc<Converter>, entropy: Arc<Entropy>) -> Self {
+        Webhooks {
+            mutating: ArcSwap::default(),
+            validating: ArcSwap::default(),
+            outbound,
+            converter,
+            entropy,
+        }
+    }
+
+    /// An object as another kind that holds the same objects.
+    async fn converted(
+        &self,
+        from: &KindDescriptor,
+        to: &KindDescriptor,
+        object: Option<&Value>,
+    ) -> Result<Option<Value>, ApiError> {
+        match object {
+            None => Ok(None),
+            Some(object) => self.converter.between(from, to, object).await.map(Some),
+        }
     }
 
     /// The two plugins.
@@ -158,16 +179,4 @@ fn invocation(
     namespace?;
     hook.check_conditions(request)?;
     Ok(Some(Invocation { hook: hook.clone(), index, kind }))
-}
-
-/// Turns an object of one kind into another that holds the same objects.
-fn converted(from: &KindDescriptor, to: &KindDescriptor, object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(view) = &from.stored_as {
-        (view.to_stored)(&mut object);
-    }
-    if let Some(view) = &to.stored_as {
-        (view.from_stored)(&mut object);
-    }
-    object
 }

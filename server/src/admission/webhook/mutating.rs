@@ -2,7 +2,7 @@
 
 use super::call::Failure;
 use super::review::Subject;
-use super::{Invocation, Webhooks, converted, invocation};
+use super::{Invocation, Webhooks, invocation};
 use crate::admission::matching::is_exempt;
 use crate::admission::{Admission, AdmissionRequest};
 use crate::pipeline;
@@ -134,13 +134,13 @@ impl MutatingWebhook {
     ) -> Result<bool, Failure> {
         let hook = &invocation.hook;
         let kind = invocation.kind.as_deref().unwrap_or(request.kind);
-        let wanted = |value: &Value| converted(request.kind, kind, value);
         let (own, before);
         let subject = if invocation.kind.is_none() {
             own = None;
             Subject { kind, object: object.as_deref(), old: request.old }
         } else {
-            (own, before) = (object.as_deref().map(wanted), request.old.map(wanted));
+            own = self.0.converted(request.kind, kind, object.as_deref()).await.map_err(Failure::Refused)?;
+            before = self.0.converted(request.kind, kind, request.old).await.map_err(Failure::Refused)?;
             Subject { kind, object: own.as_ref(), old: before.as_ref() }
         };
         let verdict = self.0.ask(invocation, request, &subject, true).await?;
@@ -163,7 +163,14 @@ impl MutatingWebhook {
         request.notes.annotate(format!("{PATCHES}/{place}"), told.to_string());
         let changed = new != current;
         if changed {
-            *object = if invocation.kind.is_some() { converted(kind, request.kind, &new) } else { new };
+            *object = match self
+                .0
+                .converted(kind, request.kind, Some(&new).filter(|_| invocation.kind.is_some()))
+                .await
+            {
+                Ok(back) => back.unwrap_or(new),
+                Err(e) => return Err(Failure::Refused(e)),
+            };
         }
         Ok(changed)
     }

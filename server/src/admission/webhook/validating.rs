@@ -2,7 +2,7 @@
 
 use super::call::Failure;
 use super::review::Subject;
-use super::{Invocation, Webhooks, converted, invocation};
+use super::{Invocation, Webhooks, invocation};
 use crate::admission::matching::is_exempt;
 use crate::admission::{Admission, AdmissionRequest};
 use futures::future::{BoxFuture, join_all};
@@ -64,12 +64,12 @@ impl ValidatingWebhook {
         object: Option<&Value>,
     ) -> Result<(), ApiError> {
         let kind = invocation.kind.as_deref().unwrap_or(request.kind);
-        let wanted = |value: &Value| converted(request.kind, kind, value);
         let (own, before);
         let subject = if invocation.kind.is_none() {
             Subject { kind, object, old: request.old }
         } else {
-            (own, before) = (object.map(wanted), request.old.map(wanted));
+            own = self.0.converted(request.kind, kind, object).await?;
+            before = self.0.converted(request.kind, kind, request.old).await?;
             Subject { kind, object: own.as_ref(), old: before.as_ref() }
         };
         match self.0.ask(invocation, request, &subject, false).await {
