@@ -33,6 +33,7 @@ mod scheduling;
 pub mod service_account;
 pub mod taint_eviction;
 pub mod volume_binder;
+pub mod volume_protection;
 
 pub use scheduling::scheduling;
 
@@ -56,5 +57,6 @@ pub fn all() -> Vec<Controller> {
         taint_eviction::controller(),
     ];
     all.extend(volume_binder::controllers());
+    all.extend(volume_protection::controllers());
     all
 }
