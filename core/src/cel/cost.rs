@@ -86,6 +86,8 @@ pub(crate) enum Price {
     FromBytes,
     Quote,
     Format,
+    /// A conversion to text of so many characters at most.
+    Show(u64),
     /// A network against an address or network; whether that is text.
     Network {
         whole: bool,
@@ -97,7 +99,7 @@ pub(crate) enum Price {
 pub(crate) fn price(price: Price, args: &[Val<'_>], result: &Val<'_>) -> u64 {
     let size = |i: usize| args.get(i).map_or(1, Val::size);
     match price {
-        Price::One | Price::AddList => 1,
+        Price::One | Price::AddList | Price::Show(_) => 1,
         Price::Fixed(cost) => cost,
         Price::Scan | Price::Parse | Price::ToBytes | Price::FromBytes | Price::Quote | Price::Format => {
             scale(size(0), PER_CHARACTER)
@@ -238,7 +240,9 @@ pub(crate) fn estimate(price: Price, args: &[(&Estimate, &Type)]) -> (Range, Opt
             let max = size(0).max.saturating_mul(2).saturating_add(2);
             (text(0), Some(Range { min: size(0).min.saturating_add(2), max }))
         }
-        Price::Format => (text(0), Some(Range::UNKNOWN)),
+        Price::Show(max) => (Range::ONE, Some(Range { min: 0, max })),
+        // Upstream takes no part for longer than this either where it cannot tell.
+        Price::Format => (text(0), Some(size(0).plus(size(1).times(Range::of(100))))),
         Price::Network { whole, text: is_text } => {
             let bytes = Range { min: 4, max: 16 };
             let mut cost = bytes.plus(bytes).scaled(PER_CHARACTER);

@@ -3,7 +3,10 @@
 //! A built-in kind's schema comes from a table of facts and shares its parts with every other kind that contains them; a custom kind's comes
 //! from its CustomResourceDefinition; a host's own type brings one through `schemars`.
 
+mod decl;
 mod defaults;
+mod expression_checks;
+mod expressions;
 mod facts;
 mod formats;
 mod host;
@@ -24,6 +27,8 @@ pub use types::TypeMismatch;
 pub(crate) use formats::accepts as accepts_format;
 
 #[cfg(test)]
+mod expression_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::field::ErrorList;
@@ -33,6 +38,15 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+/// What the check of an object found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What keeps it from being written.
+    pub errors: ErrorList,
+    /// What was wrong before and did not change.
+    pub warnings: Vec<String>,
+}
 
 /// A kind's compiled schema.
 pub struct Schema {
@@ -194,6 +208,38 @@ impl Schema {
         match self.source {
             Source::Custom { .. } | Source::Host { .. } => validate::validate(&self.root, object),
             Source::Facts { .. } | Source::Open => ErrorList::new(),
+        }
+    }
+
+    /// Checks a changed object as [`Schema::validate`] does, but for what stood in it before: errors of values that did not change are
+    /// tolerated, and named as warnings where they come from expressions. Without an old object it is the check of a new one.
+    ///
+    /// The expressions of the schema run only where nothing else is wrong that could mislead them.
+    pub fn validate_change(&self, object: &Value, old: Option<&Value>) -> Checked {
+        if !matches!(self.source, Source::Custom { .. } | Source::Host { .. }) {
+            return Checked::default();
+        }
+        let mut errors = validate::validate_change(&self.root, object, old);
+        let mut warnings = Vec::new();
+        if self.root.rules_below {
+            match expression_checks::blocked(&errors) {
+                Some(error) => errors.push(error),
+                None => {
+                    let said = expressions::evaluate(&self.root, object, old, &Path::ROOT);
+                    errors.extend(said.errors);
+                    warnings = said.tolerated;
+                }
+            }
+        }
+        Checked { errors, warnings }
+    }
+
+    /// Checks what a definition states beyond its structure: its expressions compile and cost no more than they may, and its defaults
+    /// keep to the schema.
+    pub fn check_definition(&self) -> ErrorList {
+        match self.source {
+            Source::Custom { .. } => expression_checks::check(&self.root),
+            _ => ErrorList::new(),
         }
     }
 

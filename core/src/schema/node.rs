@@ -20,6 +20,8 @@ pub struct Node {
     pub(crate) default: Option<Box<Value>>,
     /// Whether a default stands anywhere at or below this node.
     pub(crate) has_defaults: bool,
+    /// Whether a rule that is an expression stands anywhere at or below this node.
+    pub(crate) rules_below: bool,
     pub(crate) merge: Option<Box<MergeFacts>>,
     /// Value validation of custom kinds; built-in kinds have their rules in their strategy.
     pub(crate) rules: Option<Box<Rules>>,

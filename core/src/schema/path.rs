@@ -52,6 +52,17 @@ impl<'a> Path<'a> {
         FieldPath::new(&self.dotted())
     }
 
+    /// The path as a [`FieldPath`] spells it: keys of maps in brackets.
+    pub(crate) fn to_spec(self) -> FieldPath {
+        let parent = self.parent.map_or_else(FieldPath::root, |p| p.to_spec());
+        match self.step {
+            Step::Root => parent,
+            Step::Field(name) => parent.child(name),
+            Step::Key(key) => parent.key(key),
+            Step::Index(i) => parent.index(i),
+        }
+    }
+
     fn write(&self, out: &mut String, indexes: bool, keys: bool) {
         if let Some(parent) = self.parent {
             parent.write(out, indexes, keys);

@@ -1,8 +1,9 @@
 //! Value validation as data: what a custom kind's schema asks of values beyond their type.
 
-use super::node::Node;
+use super::expressions::RuleSet;
 use regex::Regex;
 use serde_json::{Number, Value};
+use std::sync::OnceLock;
 
 /// The rules of one node.
 #[derive(Debug, Default)]
@@ -26,8 +27,10 @@ pub(crate) struct Rules {
     pub(crate) any_of: Vec<Branch>,
     pub(crate) one_of: Vec<Branch>,
     pub(crate) not: Option<Box<Branch>>,
-    /// `x-kubernetes-validations`: kept, not evaluated.
+    /// `x-kubernetes-validations` as it stands there.
     pub(crate) expressions: Vec<Value>,
+    /// The same, compiled when it is first needed; nothing where the node's values cannot be looked into.
+    pub(crate) compiled: OnceLock<Option<Box<RuleSet>>>,
 }
 
 /// One alternative of a junctor: rules for the value and for what is below it, without types of its own.
@@ -40,11 +43,4 @@ pub(crate) struct Branch {
     pub(crate) fields: Vec<(Box<str>, Branch)>,
     pub(crate) items: Option<Box<Branch>>,
     pub(crate) additional: Option<Box<Branch>>,
-}
-
-impl Node {
-    /// The CEL rules (`x-kubernetes-validations`) that stand at this node, as data: nothing here evaluates them.
-    pub fn expressions(&self) -> &[Value] {
-        self.rules.as_deref().map_or(&[], |r| &r.expressions)
-    }
 }

@@ -6,6 +6,7 @@ use super::rules::{Branch, Rules};
 use crate::field::{ErrorList, FieldError, FieldPath};
 use regex::Regex;
 use serde_json::{Map, Value};
+use std::sync::OnceLock;
 
 /// Deeper schemas are refused: every pass walks them by recursion.
 const DEPTH_MAX: usize = 100;
@@ -92,7 +93,19 @@ fn compile(schema: &Value, at: &FieldPath, level: Level, depth: usize, errors: &
         add_resource_fields(&mut node);
     }
     node.has_defaults = node.default.is_some() || defaults_below(&node);
+    node.rules_below = rules_below(&node);
     node
+}
+
+fn rules_below(node: &Node) -> bool {
+    let own = node.rules.as_ref().is_some_and(|r| !r.expressions.is_empty());
+    own || match &node.ty {
+        Type::List(inner) | Type::Map(inner) => inner.rules_below,
+        Type::Struct(s) => {
+            s.fields.values().any(|f| f.rules_below) || s.additional.as_ref().is_some_and(|a| a.rules_below)
+        }
+        _ => false,
+    }
 }
 
 fn defaults_below(node: &Node) -> bool {
@@ -353,6 +366,7 @@ fn compile_rules(
             .get("not")
             .map(|schema| Box::new(branch(schema, &at.child("not"), depth + 1, false, errors))),
         expressions: list("x-kubernetes-validations").unwrap_or_default(),
+        compiled: OnceLock::new(),
     })
 }
 

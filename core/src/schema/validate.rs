@@ -1,5 +1,6 @@
 //! Validation of custom objects by their schema, with the words of upstream's OpenAPI validator.
 
+use super::expressions::old_item;
 use super::node::{ListType, Node, Struct, Type};
 use super::path::Path;
 use super::rules::{Branch, Rules};
@@ -9,13 +10,21 @@ use serde_json::{Map, Number, Value};
 
 /// Everything that `value` breaks.
 pub(crate) fn validate(node: &Node, value: &Value) -> ErrorList {
+    validate_change(node, value, None)
+}
+
+/// Everything that `value` breaks and that it did not break in the same place before.
+pub(crate) fn validate_change(node: &Node, value: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::new();
-    walk(node, value, &Path::ROOT, &mut errors);
+    walk(node, value, old, &Path::ROOT, &mut errors);
     errors
 }
 
-fn walk(node: &Node, value: &Value, at: &Path<'_>, errors: &mut ErrorList) {
+fn walk(node: &Node, value: &Value, old: Option<&Value>, at: &Path<'_>, errors: &mut ErrorList) {
     if let Type::Ref(_) = node.ty {
+        return;
+    }
+    if old == Some(value) {
         return;
     }
     if value.is_null() && node.nullable {
@@ -29,29 +38,40 @@ fn walk(node: &Node, value: &Value, at: &Path<'_>, errors: &mut ErrorList) {
         check_rules(rules, value, at, errors);
     }
     match (&node.ty, value) {
-        (Type::Struct(s), Value::Object(map)) => walk_struct(s, map, at, errors),
+        (Type::Struct(s), Value::Object(map)) => walk_struct(s, map, old, at, errors),
         (Type::Map(inner), Value::Object(map)) => {
-            map.iter().for_each(|(k, v)| walk(inner, v, &at.key(k), errors));
+            for (key, value) in map {
+                walk(inner, value, old.and_then(|o| o.get(key)), &at.key(key), errors);
+            }
         }
         (Type::List(item), Value::Array(list)) => {
-            list.iter().enumerate().for_each(|(i, v)| walk(item, v, &at.index(i), errors));
+            for (i, value) in list.iter().enumerate() {
+                walk(item, value, old_item(node, old, value), &at.index(i), errors);
+            }
             check_list(node, list, at, errors);
         }
         _ => {}
     }
 }
 
-fn walk_struct(s: &Struct, map: &Map<String, Value>, at: &Path<'_>, errors: &mut ErrorList) {
+fn walk_struct(
+    s: &Struct,
+    map: &Map<String, Value>,
+    old: Option<&Value>,
+    at: &Path<'_>,
+    errors: &mut ErrorList,
+) {
     for name in &s.required {
         if !map.contains_key(&**name) {
             errors.push(FieldError::required(&at.field(name).to_field(), ""));
         }
     }
     for (name, value) in map {
+        let old = old.and_then(|o| o.get(name));
         if let Some(field) = s.fields.get(name.as_str()) {
-            walk(field, value, &at.field(name), errors);
+            walk(field, value, old, &at.field(name), errors);
         } else if let Some(additional) = &s.additional {
-            walk(additional, value, &at.key(name), errors);
+            walk(additional, value, old, &at.key(name), errors);
         }
     }
 }

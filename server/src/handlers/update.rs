@@ -216,7 +216,7 @@ async fn try_write(
         crd::settle(call, &mut object, false)?;
     }
     let reserved = create::numbers(call, &mut object, Some(old))?;
-    pipeline::validate_update(kind, &object, old, cx)?;
+    pipeline::validate_update(kind, &object, old, cx, &call.notes)?;
     let shown = seen.shown(&object);
     pipeline::admit_validate(call, &request, Some(shown.as_ref().unwrap_or(&object))).await?;
     warnings.extend(kind.strategy.warnings(&object));

@@ -4,7 +4,7 @@ use crate::admission::{AdmissionRequest, Operation, Reinvocation, WriteOptions};
 use crate::handlers::Call;
 use kubewright_core::meta::{self, NameRule};
 use kubewright_core::resource::WriteContext;
-use kubewright_core::{ApiError, ErrorList, KindDescriptor};
+use kubewright_core::{ApiError, ErrorList, KindDescriptor, Notes};
 use serde_json::Value;
 
 /// Fills in the defaults of the schema and of the kind.
@@ -99,12 +99,12 @@ fn refused(kind: &KindDescriptor, object: &Value, errors: ErrorList) -> Result<(
 /// 422 with every rule broken.
 pub(crate) fn validate_create(kind: &KindDescriptor, object: &Value) -> Result<(), ApiError> {
     let mut errors = meta::validate_metadata(object, name_rule(kind), kind.namespaced());
-    errors.extend(kind.schema.validate(object));
+    errors.extend(kind.schema.validate_change(object, None).errors);
     errors.extend(kind.strategy.validate(object));
     refused(kind, object, errors)
 }
 
-/// Validates a changed object.
+/// Validates a changed object; what was wrong before and stays as it was is noted as a warning.
 ///
 /// # Errors
 /// 422 with every rule broken.
@@ -113,9 +113,12 @@ pub(crate) fn validate_update(
     object: &Value,
     old: &Value,
     cx: WriteContext<'_>,
+    notes: &Notes,
 ) -> Result<(), ApiError> {
     let mut errors = meta::validate_metadata_update(object, old);
-    errors.extend(kind.schema.validate(object));
+    let checked = kind.schema.validate_change(object, Some(old));
+    errors.extend(checked.errors);
+    checked.warnings.into_iter().for_each(|warning| notes.warn(warning));
     errors.extend(kind.strategy.validate_update(object, old, cx));
     refused(kind, object, errors)
 }

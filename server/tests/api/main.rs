@@ -12,4 +12,5 @@ mod openapi;
 mod paths;
 mod plugins;
 mod quota;
+mod rules;
 mod watch;

@@ -115,13 +115,15 @@ fn validate_version(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     match get(sub(version, "schema"), "openAPIV3Schema") {
         None => errors.required(&at_schema, "schemas are required"),
         Some(schema) => {
-            if let Err(found) = Schema::from_openapi(schema) {
-                let prefix = at_schema.to_string();
-                errors.extend(found.into_iter().map(|mut error| {
-                    error.field = below(&prefix, error.field.as_str());
-                    error
-                }));
-            }
+            let found = match Schema::from_openapi(schema) {
+                Ok(schema) => schema.check_definition(),
+                Err(found) => found,
+            };
+            let prefix = at_schema.to_string();
+            errors.extend(found.into_iter().map(|mut error| {
+                error.field = below(&prefix, error.field.as_str());
+                error
+            }));
         }
     }
     let subresources = sub(version, "subresources");
@@ -151,6 +153,9 @@ fn validate_version(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 
 /// A path of the schema, below where the schema stands.
 fn below(prefix: &str, field: &str) -> FieldPath {
+    if field.is_empty() {
+        return FieldPath::new(prefix);
+    }
     let dot = if field.is_empty() || field.starts_with('[') { "" } else { "." };
     FieldPath::new(&format!("{prefix}{dot}{field}"))
 }

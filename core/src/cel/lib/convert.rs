@@ -37,15 +37,15 @@ pub(crate) const TABLE: &[Line] = &[
     ("uint(double) uint", to_uint, Price::One),
     ("uint(string) uint", to_uint, Price::One),
     ("string(string) string", same, Price::One),
-    ("string(bool) string", to_text, Price::One),
-    ("string(int) string", to_text, Price::One),
-    ("string(uint) string", to_text, Price::One),
-    ("string(double) string", to_text, Price::One),
+    ("string(bool) string", to_text, Price::Show(5)),
+    ("string(int) string", to_text, Price::Show(20)),
+    ("string(uint) string", to_text, Price::Show(20)),
+    ("string(double) string", to_text, Price::Show(24)),
     ("string(bytes) string", to_text, Price::FromBytes),
-    ("string(timestamp) string", to_text, Price::One),
-    ("string(duration) string", to_text, Price::One),
-    ("string(Ip) string", to_text, Price::One),
-    ("string(Cidr) string", to_text, Price::One),
+    ("string(timestamp) string", to_text, Price::Show(30)),
+    ("string(duration) string", to_text, Price::Show(30)),
+    ("string(Ip) string", to_text, Price::Show(39)),
+    ("string(Cidr) string", to_text, Price::Show(43)),
 ];
 
 /// A number of 64 bits for a count.
