@@ -17,6 +17,7 @@ use crate::{BuildError, Https};
 use kubewright_core::{ApiError, ApiRequest, ApiResponse, Described, Entropy, KindDescriptor, SharedClock};
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
+use kubewright_server::audit::Audit;
 use kubewright_server::auth::Authorizer;
 use kubewright_server::flow::MaxInFlight;
 use kubewright_store::Store;
@@ -131,6 +132,14 @@ pub fn max_in_flight(limit: MaxInFlight) -> impl Part {
     move |builder: &mut Builder| {
         builder.in_flight = Some(limit);
         builder.once("the limit of requests at once");
+    }
+}
+
+/// Tells of every request that the audit's policy names. Its policy sees callers of the same process as well.
+pub fn audit(audit: Audit) -> impl Part {
+    move |builder: &mut Builder| {
+        builder.audit = Some(audit);
+        builder.once("the audit");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::running::{RunningPlane, start};
 use kubewright_core::{Entropy, Registry, SharedClock, SystemClock};
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
+use kubewright_server::audit::Audit;
 use kubewright_server::auth::Authorizer;
 use kubewright_server::flow::MaxInFlight;
 use kubewright_store::Store;
@@ -55,6 +56,7 @@ pub struct Builder {
     pub(crate) nodes: Vec<NodePart>,
     pub(crate) https: Option<Https>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
+    pub(crate) audit: Option<Audit>,
     pub(crate) flow_control: bool,
     pub(crate) in_flight: Option<MaxInFlight>,
     pub(crate) clock: SharedClock,
@@ -122,6 +124,7 @@ impl ControlPlane {
             nodes: Vec::new(),
             https: None,
             authorizer: None,
+            audit: None,
             flow_control: false,
             in_flight: None,
             clock: Arc::new(SystemClock),

@@ -3,11 +3,13 @@
 #[cfg(feature = "reconcile")]
 mod control;
 
+use crate::Https;
 use crate::error::StartError;
 use crate::parts::ApiService;
 use crate::plane::Builder;
 use crate::stage::Stage;
 use kubewright_core::{ApiError, SharedClock};
+use kubewright_server::audit::Audit;
 use kubewright_server::auth::{Access, SigningKey, authenticated};
 use kubewright_server::flow::{FlowControl, MaxInFlight};
 use kubewright_server::http::HttpService;
@@ -19,6 +21,7 @@ use kubewright_store::Store;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tower::Layer;
 use tower::util::BoxCloneSyncService;
 
@@ -39,6 +42,8 @@ pub struct RunningPlane {
     address: Option<SocketAddr>,
     clock: SharedClock,
     https: Stage,
+    audit: Option<Audit>,
+    shutdown_delay: Duration,
 }
 
 impl fmt::Debug for RunningPlane {
@@ -55,7 +60,8 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
     let bound = match (&authority, serving(&parts, authority.as_ref()).map_err(failed)?) {
         (Some(authority), Some((address, serving))) => {
             let config = authority.server_config(&serving).map_err(failed)?;
-            Some(Server::bind(address, config).await.map_err(failed)?)
+            let limits = parts.https.as_ref().map(|h| h.limits).unwrap_or_default();
+            Some(Server::bind(address, config).await.map_err(failed)?.limits(limits))
         }
         _ => None,
     };
@@ -71,6 +77,11 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         service = layer(service);
     }
     service = bounded(&mut parts, service, &server, flow.as_ref()).await?;
+    let audit = parts.audit.take();
+    if let Some(audit) = &audit {
+        audit.start(&server);
+        service = BoxCloneSyncService::new(audit.layer(service));
+    }
     #[cfg(feature = "client")]
     let client =
         kubewright_client::Client::new(service.clone(), kubewright_client::system_user("admin", &[MASTERS]));
@@ -78,6 +89,7 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
     let https = Stage::default();
     if let Some(bound) = bound {
         let service = access.http(service.clone()).closing(https.cancel.clone());
+        let service = configured(service, parts.https.as_ref(), audit.as_ref())?;
         https.spawn(bound.serve(service, https.cancel.clone()));
     }
     #[cfg(feature = "reconcile")]
@@ -95,7 +107,29 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         authority,
         address,
         https,
+        audit,
+        shutdown_delay: parts.https.map_or(Duration::ZERO, |h| h.shutdown_delay),
     })
+}
+
+/// The HTTP face as the options want it.
+fn configured(
+    mut service: HttpService<ApiService>,
+    https: Option<&Https>,
+    audit: Option<&Audit>,
+) -> Result<HttpService<ApiService>, StartError> {
+    if let Some(audit) = audit {
+        service = service.audit(audit.clone());
+    }
+    let Some(https) = https else { return Ok(service) };
+    if let Some(origins) = &https.allowed_origins {
+        service = service.allowed_origins(origins.clone());
+    }
+    if !https.strict_transport.is_empty() {
+        let with = service.strict_transport(&https.strict_transport);
+        service = with.map_err(|e| StartError::new("HTTPS", e))?;
+    }
+    Ok(service)
 }
 
 /// The limit of requests at once: priority and fairness, or plain numbers. A plane that only its own process reaches has none.
@@ -250,10 +284,15 @@ impl RunningPlane {
     /// # Cancel safety
     /// Dropping the call cancels what is left at once.
     pub async fn shutdown(self) -> Result<(), ApiError> {
+        self.server.begin_shutdown();
+        tokio::time::sleep(self.shutdown_delay).await;
         self.https.end("HTTPS").await;
         #[cfg(feature = "reconcile")]
         self.control.end().await;
         self.server.shutdown().await;
+        if let Some(audit) = &self.audit {
+            audit.shutdown().await;
+        }
         self.store.close().await.map_err(ApiError::internal)
     }
 }

@@ -18,6 +18,7 @@
 
 pub mod admission;
 mod allocate;
+pub mod audit;
 pub mod auth;
 mod bootstrap;
 mod builder;

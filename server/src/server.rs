@@ -26,6 +26,7 @@ use serde_json::Value;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) documents: Documents,
     /// Writes under way, waited for by a shutdown.
     pub(crate) writes: TaskTracker,
+    /// `/readyz` fails: the server will end soon.
+    pub(crate) stopping: AtomicBool,
     /// Ends watches and the feeder.
     pub(crate) cancel: CancellationToken,
     _ends_with_the_server: DropGuard,
@@ -134,6 +137,7 @@ impl ApiServer {
             advertise: ArcSwap::from_pointee(builder.advertise),
             documents: Documents::new(computed),
             writes,
+            stopping: AtomicBool::new(false),
             cancel: cancel.clone(),
             _ends_with_the_server: cancel.drop_guard(),
         };
@@ -171,6 +175,11 @@ impl ApiServer {
             all.push(source.clone());
             all
         });
+    }
+
+    /// Lets `/readyz` fail from now on, so that load balancers send no more; everything else goes on until [`ApiServer::shutdown`].
+    pub fn begin_shutdown(&self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Ends every watch, lets the writes under way finish, and refuses what comes later. The store stays open.

@@ -53,6 +53,11 @@ impl Impersonation {
         Ok(wanted.into_user())
     }
 
+    /// Whether the headers name somebody to act as.
+    pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
+        headers.contains_key(USER)
+    }
+
     /// Without an authorizer nobody may impersonate.
     ///
     /// # Errors

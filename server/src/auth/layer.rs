@@ -2,7 +2,7 @@
 
 use super::authorizer::{Attributes, Authorizer, Decision};
 use futures::future::BoxFuture;
-use kubewright_core::{ApiError, ApiRequest, ApiResponse, Target, Verb};
+use kubewright_core::{ApiError, ApiRequest, ApiResponse, Notes, Target, Verb};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -73,18 +73,37 @@ where
 
 async fn check(authorizer: &dyn Authorizer, request: &ApiRequest) -> Result<(), ApiError> {
     let attributes = Attributes::of(request);
-    ask(authorizer, &attributes).await?;
+    ask(authorizer, &attributes, &request.notes).await?;
     // A WebSocket begins with a GET, but running a program in a pod is no reading: it takes `create` as well.
     if connects(request) {
-        ask(authorizer, &Attributes { verb: Verb::Create.as_str(), ..attributes }).await?;
+        let attributes = Attributes { verb: Verb::Create.as_str(), ..attributes };
+        ask(authorizer, &attributes, &request.notes).await?;
     }
     Ok(())
 }
 
-async fn ask(authorizer: &dyn Authorizer, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+/// Tells the audit log, where there is one.
+fn note(notes: &Notes, decision: &str, reason: &str) {
+    if notes.origin().is_some() {
+        notes.annotate("authorization.k8s.io/decision", decision);
+        notes.annotate("authorization.k8s.io/reason", reason);
+    }
+}
+
+async fn ask(
+    authorizer: &dyn Authorizer,
+    attributes: &Attributes<'_>,
+    notes: &Notes,
+) -> Result<(), ApiError> {
     match authorizer.authorize(attributes).await {
-        Decision::Allow => Ok(()),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+        Decision::Allow => {
+            note(notes, "allow", "");
+            Ok(())
+        }
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            note(notes, "forbid", &reason);
+            Err(attributes.forbidden(&reason))
+        }
     }
 }
 

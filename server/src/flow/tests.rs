@@ -75,7 +75,7 @@ async fn a_flood_of_one_user_leaves_room_for_another() {
     }
     // Seats of its own and all that may be borrowed are taken; its hand of queues is full; the rest was refused.
     let (seats, waiting) = taken(&flow, "workload-low");
-    assert!(seats < 30 && seats >= 13, "{seats} seats");
+    assert!((13..30).contains(&seats), "{seats} seats");
     assert_eq!(waiting, 300, "six queues of fifty");
     let refused = flood.iter().filter(|t| t.is_finished()).count();
     assert_eq!(refused, 500 - 300 - usize::try_from(seats).unwrap());

@@ -2,6 +2,7 @@
 
 mod accept;
 mod body;
+mod cors;
 mod decode;
 mod encode;
 mod path;
@@ -13,5 +14,6 @@ mod tests;
 mod upgrade;
 
 pub use body::Body;
+pub use cors::AllowedOrigins;
 pub use service::{HttpService, PeerIdentity};
 pub use sources::PeerAddress;

@@ -1,14 +1,17 @@
 //! The HTTP face of a service over [`ApiRequest`]: authenticate, decode, call, encode.
 
 use super::body::Body;
+use super::cors::{self, AllowedOrigins};
 use super::decode::{self, Shape};
-use super::{encode, upgrade};
+use super::{encode, path, upgrade};
+use crate::audit::Audit;
 use crate::auth::{Authenticator, Authorizer, Impersonation, anonymous};
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use kubewright_core::{
-    ApiError, ApiRequest, ApiResponse, Entropy, Notes, Origin, Reason, SharedClock, SystemClock, UserInfo,
+    ApiError, ApiRequest, ApiResponse, Entropy, Notes, Origin, Reason, SharedClock, SystemClock, Target,
+    UserInfo, Verb,
 };
 use std::convert::Infallible;
 use std::fmt;
@@ -57,8 +60,11 @@ struct Config {
     impersonation: Option<Impersonation>,
     clock: SharedClock,
     timeout: Duration,
-    /// Whether requests carry what only an audit log wants: their URI and addresses.
-    details: bool,
+    /// Wants to know of every request where it came from, and which ones were refused at the door.
+    audit: Option<Audit>,
+    origins: Option<Arc<AllowedOrigins>>,
+    /// `Strict-Transport-Security`.
+    strict_transport: Option<HeaderValue>,
 }
 
 impl<S> HttpService<S> {
@@ -71,7 +77,9 @@ impl<S> HttpService<S> {
             impersonation: None,
             clock: Arc::new(SystemClock),
             timeout: REQUEST_TIMEOUT,
-            details: false,
+            audit: None,
+            origins: None,
+            strict_transport: None,
         };
         Self::with(inner, config, CancellationToken::new())
     }
@@ -125,10 +133,26 @@ impl<S> HttpService<S> {
         self.map(|c| c.timeout = timeout)
     }
 
-    /// Notes the URI and the addresses of each request for the layers below; for an audit log.
+    /// Notes where each request came from for this audit, which is a layer below, and tells it of those refused at the door.
     #[must_use]
-    pub fn details(self, wanted: bool) -> Self {
-        self.map(|c| c.details = wanted)
+    pub fn audit(self, audit: Audit) -> Self {
+        self.map(|c| c.audit = Some(audit))
+    }
+
+    /// Lets web pages of these origins ask.
+    #[must_use]
+    pub fn allowed_origins(self, origins: AllowedOrigins) -> Self {
+        self.map(|c| c.origins = Some(Arc::new(origins)))
+    }
+
+    /// Sends `Strict-Transport-Security` with these directives (`max-age=31536000,includeSubDomains`).
+    ///
+    /// # Errors
+    /// Where they are no header.
+    pub fn strict_transport(self, directives: &str) -> Result<Self, String> {
+        let text = directives.split(',').map(str::trim).collect::<Vec<_>>().join("; ");
+        let value = HeaderValue::try_from(text).map_err(|e| e.to_string())?;
+        Ok(self.map(|c| c.strict_transport = Some(value)))
     }
 
     /// Ends watches, logs and sessions once `token` is cancelled, so that connections can drain.
@@ -189,14 +213,27 @@ impl Shared {
         let (mut parts, body) = request.into_parts();
         let head_only = parts.method == Method::HEAD;
         let audit_id = self.audit_id(&parts);
-        let (mut shape, notes) = (Shape::default(), Notes::default());
-        if self.config.details {
-            notes.set_origin(origin(&parts, &audit_id));
-        }
-        let mut response = match self.run(inner, &mut parts, body, &mut shape, &notes).await {
-            Ok(response) => response,
-            Err(error) => encode::error(&error, shape, &notes.warnings()),
+        let origin = self.config.origins.as_ref().and_then(|o| o.of(&parts.headers));
+        let (mut progress, notes) = (Progress::default(), Notes::default());
+        let mut response = if parts.method == Method::OPTIONS && origin.is_some() {
+            no_content()
+        } else {
+            match self.run(inner, &mut parts, body, &mut progress, &notes, &audit_id).await {
+                Ok(response) => response,
+                Err(error) => {
+                    if !progress.arrived {
+                        self.refused(&parts, &notes, &audit_id, progress.user, &error);
+                    }
+                    encode::error(&error, progress.shape, &notes.warnings())
+                }
+            }
         };
+        if let Some(origin) = origin {
+            cors::allow(response.headers_mut(), origin);
+        }
+        if let Some(directives) = &self.config.strict_transport {
+            response.headers_mut().insert(http::header::STRICT_TRANSPORT_SECURITY, directives.clone());
+        }
         response.headers_mut().insert(AUDIT_ID, audit_id);
         flow_headers(response.headers_mut(), &notes);
         if head_only {
@@ -217,17 +254,22 @@ impl Shared {
         mut inner: S,
         parts: &mut Parts,
         body: B,
-        shape: &mut Shape,
+        progress: &mut Progress,
         notes: &Notes,
+        audit_id: &HeaderValue,
     ) -> Result<Response<Body>, ApiError>
     where
         S: Service<ApiRequest, Response = ApiResponse, Error = ApiError>,
         B: http_body::Body,
         B::Error: fmt::Display,
     {
-        let user = self.authenticate(parts).await?;
+        let (user, sender) = self.authenticate(parts).await?;
+        if self.config.audit.is_some() {
+            notes.set_origin(origin(parts, audit_id, sender));
+            progress.user = Some(user.clone());
+        }
         let head = decode::head(parts, user, &*self.config.clock, self.config.timeout)?;
-        *shape = head.shape;
+        progress.shape = head.shape;
         let mut request = head.request;
         request.notes = notes.clone();
         let upgrade = upgrade::requested(&request, parts)?;
@@ -239,6 +281,7 @@ impl Shared {
                 if *content_type == kubewright_core::ContentType::ApplyPatch);
             super::query::check(&request.options, request.verb, apply)?;
             std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
+            progress.arrived = true;
             inner.call(request).await
         };
         let answer = match head.timeout {
@@ -247,12 +290,33 @@ impl Shared {
         };
         match upgrade {
             Some(upgrade) => upgrade.accept(parts, answer, &self.sessions),
-            None => encode::response(answer, *shape, &self.closing),
+            None => encode::response(answer, head.shape, &self.closing),
         }
     }
 
-    /// Who asks: the connection's certificate, then a header, then nobody.
-    async fn authenticate(&self, parts: &mut Parts) -> Result<UserInfo, ApiError> {
+    /// Tells the audit of a request that the API never saw.
+    fn refused(
+        &self,
+        parts: &Parts,
+        notes: &Notes,
+        audit_id: &HeaderValue,
+        user: Option<UserInfo>,
+        error: &ApiError,
+    ) {
+        let Some(audit) = &self.config.audit else { return };
+        notes.set_origin(origin(parts, audit_id, None));
+        let path = || Target::Path(parts.uri.path().to_owned());
+        let target = path::parse(parts.uri.path(), parts.uri.query()).map_or_else(|_| path(), |r| r.target);
+        let verb = path::verb(&parts.method, &target, false).unwrap_or(Verb::Get);
+        let mut request = ApiRequest::new(verb, target);
+        request.user = user.unwrap_or_default();
+        request.user_agent = decode::header(&parts.headers, &http::header::USER_AGENT).into();
+        request.notes = notes.clone();
+        audit.refused(&request, error);
+    }
+
+    /// Who asks (the connection's certificate, then a header, then nobody), and who sent it, where that is someone else.
+    async fn authenticate(&self, parts: &mut Parts) -> Result<(UserInfo, Option<UserInfo>), ApiError> {
         let config = &self.config;
         let mut found = parts.extensions.get::<PeerIdentity>().map(|peer| (*peer.0).clone());
         if found.is_none() {
@@ -270,20 +334,39 @@ impl Shared {
             (None, None) if config.anonymous && !credentials => anonymous(),
             _ => return Err(ApiError::new(Reason::Unauthorized, "Unauthorized")),
         };
-        match &config.impersonation {
-            Some(impersonation) => impersonation.apply(user, &parts.headers).await,
-            None => Impersonation::refuse(user, &parts.headers),
-        }
+        let sender = Impersonation::is_asked(&parts.headers).then(|| user.clone());
+        let user = match &config.impersonation {
+            Some(impersonation) => impersonation.apply(user, &parts.headers).await?,
+            None => Impersonation::refuse(user, &parts.headers)?,
+        };
+        Ok((user, sender))
     }
 }
 
+/// How far a request has come.
+#[derive(Default)]
+struct Progress {
+    shape: Shape,
+    /// Who asks, once that is known and someone wants to know.
+    user: Option<UserInfo>,
+    /// Whether the service below has it.
+    arrived: bool,
+}
+
+/// The answer to a browser that asks whether it may ask.
+fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::NO_CONTENT;
+    response
+}
+
 /// What an audit log wants to know of a request beside the request itself.
-fn origin(parts: &Parts, audit_id: &HeaderValue) -> Origin {
+fn origin(parts: &Parts, audit_id: &HeaderValue, sender: Option<UserInfo>) -> Origin {
     Origin {
         audit_id: audit_id.to_str().unwrap_or("").to_owned(),
         uri: parts.uri.path_and_query().map(|p| p.as_str().to_owned()).unwrap_or_default(),
         source_ips: super::sources::of(parts),
-        sender: None,
+        sender,
     }
 }
 

@@ -211,6 +211,30 @@ async fn headers_tell_the_rest() {
 }
 
 #[tokio::test]
+async fn pages_of_allowed_origins_may_ask() {
+    let origins = super::AllowedOrigins::new(["//localhost(:|$)", r"^https://.*\.example\.dev$"]).unwrap();
+    assert!(super::AllowedOrigins::new(["("]).is_err() && super::AllowedOrigins::new([""]).is_err());
+    let service = HttpService::new(tower::service_fn(answer))
+        .identity(authenticated("me", &[]))
+        .allowed_origins(origins)
+        .strict_transport("max-age=31536000,includeSubDomains")
+        .unwrap();
+    let check = async |method: &str, origin: &str, code: u16, allowed: bool| {
+        let request = request(method, "/api/v1/things/a", &[("origin", origin)], "");
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), code, "{method} {origin}");
+        let told = response.headers().get("access-control-allow-origin").map(|v| v.to_str().unwrap());
+        assert_eq!(told, allowed.then_some(origin), "{method} {origin}");
+        let strict = &response.headers()["strict-transport-security"];
+        assert_eq!(strict, "max-age=31536000; includeSubDomains");
+    };
+    check("OPTIONS", "http://localhost:8080", 204, true).await;
+    check("GET", "https://a.example.dev", 200, true).await;
+    check("GET", "https://a.example.dev.evil.org", 200, false).await;
+    check("OPTIONS", "http://evil.org", 405, false).await;
+}
+
+#[tokio::test]
 async fn a_watch_is_lines_of_json() {
     let (parts, body) = send("GET", "/api/v1/things?watch=true", &[], "").await;
     assert_eq!(parts.status.as_u16(), 200);

@@ -4,6 +4,7 @@ use super::text;
 use crate::server::Shared;
 use kubewright_core::{ApiError, ApiResponse};
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a check may take.
@@ -38,7 +39,7 @@ impl Check {
             Check::Cache => {
                 matches!(tokio::time::timeout(PATIENCE, shared.cache.consistent()).await, Ok(Ok(_)))
             }
-            Check::Shutdown => !shared.cancel.is_cancelled(),
+            Check::Shutdown => !shared.stopping.load(Ordering::Relaxed) && !shared.cancel.is_cancelled(),
         }
     }
 }

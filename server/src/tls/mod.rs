@@ -8,6 +8,7 @@ mod files;
 mod identity;
 mod kubeconfig;
 mod server;
+mod stall;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 
 use super::TlsError;
 use super::identity::user_of;
+use super::stall::Stall;
 use crate::http::{Body, PeerAddress, PeerIdentity};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -31,6 +32,9 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long the headers of a request may take, the idle time before it included (HTTP/1.1).
     pub header_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it before its connection is cut off. Whoever pages through a log slowly
+    /// reads nothing for a while, too.
+    pub write_timeout: Duration,
     /// How long open requests may go on after the shutdown began.
     pub drain_timeout: Duration,
 }
@@ -43,6 +47,7 @@ impl Default for Limits {
             header_bytes_max: 64 * 1024,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(90),
+            write_timeout: Duration::from_secs(900),
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -112,6 +117,7 @@ impl Server {
             builder: builder(&self.limits),
             acceptor: self.acceptor,
             handshake_timeout: self.limits.handshake_timeout,
+            write_timeout: self.limits.write_timeout,
             shutdown: shutdown.clone(),
         });
         loop {
@@ -174,6 +180,7 @@ struct Connections {
     builder: auto::Builder<TokioExecutor>,
     acceptor: TlsAcceptor,
     handshake_timeout: Duration,
+    write_timeout: Duration,
     shutdown: CancellationToken,
 }
 
@@ -188,6 +195,7 @@ impl Connections {
     {
         let _ = stream.set_nodelay(true);
         let address = stream.peer_addr().ok();
+        let stream = Stall::new(stream, self.write_timeout);
         let handshake = tokio::time::timeout(self.handshake_timeout, self.acceptor.accept(stream));
         let stream = match handshake.await {
             Ok(Ok(stream)) => stream,
