@@ -23,6 +23,7 @@ pub mod meta;
 pub mod node_api;
 pub mod notes;
 pub mod object;
+pub mod passage;
 pub mod patch;
 pub mod quantity;
 pub mod quota;

@@ -4,6 +4,7 @@
 
 use crate::node_api::{ExecOptions, LogOptions};
 use crate::object::{ApiObject, WatchEvent};
+use crate::passage::{Passage, Passed};
 use crate::streams::{ExecSession, PortForwardSession};
 use crate::{ApiError, Notes, UserInfo};
 use bytes::Bytes;
@@ -239,6 +240,8 @@ pub struct ApiRequest {
     pub accept: SmolStr,
     /// What is remarked on the way; a clone kept by the caller is there after a refusal too.
     pub notes: Notes,
+    /// The request as it came over HTTP, where it may have to be passed on to others.
+    pub passage: Option<Arc<Passage>>,
 }
 
 impl ApiRequest {
@@ -271,6 +274,7 @@ impl ApiRequest {
             user_agent: SmolStr::default(),
             accept: SmolStr::default(),
             notes: Notes::default(),
+            passage: None,
         }
     }
 
@@ -338,6 +342,8 @@ pub enum ResponseBody {
     Exec(ExecSession),
     /// A pod whose ports can be connected to.
     PortForward(PortForwarder),
+    /// What came from whom the request was passed on to.
+    Passed(Passed),
 }
 
 impl fmt::Debug for ResponseBody {
@@ -353,6 +359,7 @@ impl fmt::Debug for ResponseBody {
             ResponseBody::Text(_) => f.write_str("Text"),
             ResponseBody::Exec(_) => f.write_str("Exec"),
             ResponseBody::PortForward(_) => f.write_str("PortForward"),
+            ResponseBody::Passed(_) => f.write_str("Passed"),
         }
     }
 }
@@ -360,7 +367,7 @@ impl fmt::Debug for ResponseBody {
 /// The answer to an [`ApiRequest`]; failures are [`ApiError`] instead.
 #[derive(Debug)]
 pub struct ApiResponse {
-    /// The HTTP status code: 200, 201 or 202.
+    /// The HTTP status code: 200, 201 or 202, or what came with [`ResponseBody::Passed`].
     pub code: u16,
     /// What it carries.
     pub body: ResponseBody,

@@ -40,6 +40,7 @@ mod pipeline;
 pub mod ports;
 mod present;
 mod protobuf;
+mod relay;
 mod revision;
 mod selection;
 mod server;

@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) reader: Reader,
     /// Custom objects into other versions.
     pub(crate) converter: Arc<Converter>,
+    /// Calls to webhooks and other servers.
+    pub(crate) outbound: Arc<Outbound>,
     pub(crate) counters: Counters,
     /// What the layers around the server count.
     pub(crate) metrics: ArcSwap<Vec<Arc<dyn MetricSource>>>,
@@ -99,10 +101,8 @@ impl ApiServer {
         let mut listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone()];
         let mut admission = if builder.builtin_admission { admission::builtin(&entropy) } else { Vec::new() };
         if builder.builtin_admission {
-            let webhooks = Arc::new(Webhooks::new(outbound, converter.clone(), entropy.clone()));
-            // Quota is counted last, so that what a webhook refuses costs none.
-            let at = admission.iter().position(|p| p.name() == "ResourceQuota").unwrap_or(admission.len());
-            admission.splice(at..at, webhooks.plugins());
+            let webhooks = Arc::new(Webhooks::new(outbound.clone(), converter.clone(), entropy.clone()));
+            admission.extend(webhooks.plugins());
             listeners.push(webhooks);
         }
         admission.extend(builder.admission);
@@ -132,6 +132,7 @@ impl ApiServer {
             tokens: ArcSwapOption::from_pointee(builder.tokens),
             reader,
             converter,
+            outbound,
             counters: Counters::default(),
             metrics: ArcSwap::default(),
             advertise: ArcSwap::from_pointee(builder.advertise),
@@ -228,6 +229,9 @@ async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse,
     if shared.cancel.is_cancelled() {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
+    if let Some(unread) = unread(&request) {
+        return Err(unread);
+    }
     if let Some(computed) = shared.virtuals.get(resource).cloned() {
         if !computed.descriptor().verbs.contains(&request.verb) {
             return Err(method_not_allowed());
@@ -236,6 +240,13 @@ async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse,
     }
     let kind = shared.kinds.get(resource).ok_or_else(ApiError::no_such_path)?;
     handlers::handle(Call::new(shared, kind, request)?).await
+}
+
+/// What is wrong with a request that is not passed on after all.
+fn unread(request: &ApiRequest) -> Option<ApiError> {
+    let proxied = matches!(&request.target, Target::Resource { resource, subresource: Some(below), .. }
+        if resource.group.is_empty() && below.split('/').next() == Some("proxy"));
+    request.passage.as_ref().filter(|_| !proxied)?.unread.clone()
 }
 
 /// 405 in upstream's words.

@@ -10,6 +10,7 @@ pub(crate) mod update;
 use crate::kinds::Served;
 use crate::server::{Shared, method_not_allowed};
 use jiff::Timestamp;
+use kubewright_core::passage::Passage;
 use kubewright_core::{
     ApiError, ApiRequest, ApiResponse, Notes, Options, Representation, RequestBody, Target, UserInfo, Verb,
 };
@@ -33,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) body: RequestBody,
     /// Warnings and audit annotations.
     pub(crate) notes: Notes,
+    /// The request as it came over HTTP, where it may be passed on.
+    pub(crate) passage: Option<Arc<Passage>>,
     /// The time of the request.
     pub(crate) now: Timestamp,
 }
@@ -65,6 +68,7 @@ impl Call {
             include_object: request.include_object,
             body: request.body,
             notes: request.notes,
+            passage: request.passage,
             now,
         })
     }
@@ -85,6 +89,7 @@ impl Call {
             include_object: None,
             body: RequestBody::Empty,
             notes: self.notes.clone(),
+            passage: None,
             now: self.now,
         }
     }

@@ -146,11 +146,7 @@ where
     if matches!(parts.method, Method::GET | Method::HEAD) || body.is_end_stream() {
         return empty_body(request, parts);
     }
-    let declared = header(&parts.headers, &CONTENT_LENGTH).parse::<usize>().unwrap_or(0);
-    if declared > BODY_BYTES_MAX {
-        return Err(too_large());
-    }
-    let bytes = collect(body, declared).await?;
+    let bytes = whole(parts, body).await?;
     if bytes.is_empty() {
         return empty_body(request, parts);
     }
@@ -160,6 +156,24 @@ where
         return Ok(RequestBody::Value { content_type: ContentType::Json, value });
     }
     Ok(RequestBody::Bytes { content_type: content_type(request, parts)?, bytes })
+}
+
+/// The bytes of a body, whatever they are.
+///
+/// # Errors
+/// 413 above 3 MiB, 400 where the client stopped in the middle.
+pub(super) async fn whole<B>(parts: &Parts, body: B) -> Result<Bytes, ApiError>
+where
+    B: Body,
+    B::Error: std::fmt::Display,
+{
+    let declared = header(&parts.headers, &CONTENT_LENGTH).parse::<usize>().unwrap_or(0);
+    if declared > BODY_BYTES_MAX { Err(too_large()) } else { collect(body, declared).await }
+}
+
+/// Whether a body is that of a server-side apply.
+pub(super) fn is_apply(body: &RequestBody) -> bool {
+    matches!(body, RequestBody::Bytes { content_type, .. } if *content_type == ContentType::ApplyPatch)
 }
 
 fn empty_body(request: &ApiRequest, parts: &Parts) -> Result<RequestBody, ApiError> {
@@ -198,7 +212,7 @@ where
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-fn bytes_of(mut data: impl bytes::Buf) -> Bytes {
+pub(super) fn bytes_of(mut data: impl bytes::Buf) -> Bytes {
     data.copy_to_bytes(data.remaining())
 }
 

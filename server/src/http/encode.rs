@@ -47,6 +47,13 @@ pub(super) fn response(
             let closed = closing.clone().cancelled_owned();
             ("text/plain", Body::stream(chunks.take_until(closed).boxed()))
         }
+        ResponseBody::Passed(passed) => {
+            let body = passed.body.take_until(closing.clone().cancelled_owned()).boxed();
+            let mut response = Response::new(Body::stream(body));
+            *response.status_mut() = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::BAD_GATEWAY);
+            *response.headers_mut() = passed.headers;
+            return Ok(response);
+        }
         ResponseBody::Exec(_) | ResponseBody::PortForward(_) => {
             return Err(ApiError::bad_request("Upgrade request required"));
         }

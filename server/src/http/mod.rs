@@ -5,6 +5,7 @@ mod body;
 mod cors;
 mod decode;
 mod encode;
+mod passing;
 mod path;
 mod query;
 mod service;

@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::cors::{self, AllowedOrigins};
 use super::decode::{self, Shape};
-use super::{encode, path, upgrade};
+use super::{encode, passing, path, upgrade};
 use crate::audit::Audit;
 use crate::auth::{Authenticator, Authorizer, Impersonation, anonymous};
 use futures::future::BoxFuture;
@@ -207,8 +207,9 @@ impl Shared {
     async fn answer<S, B>(&self, inner: S, request: Request<B>) -> Response<Body>
     where
         S: Service<ApiRequest, Response = ApiResponse, Error = ApiError>,
-        B: http_body::Body,
-        B::Error: fmt::Display,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: fmt::Display + Send,
     {
         let (mut parts, body) = request.into_parts();
         let head_only = parts.method == Method::HEAD;
@@ -260,26 +261,35 @@ impl Shared {
     ) -> Result<Response<Body>, ApiError>
     where
         S: Service<ApiRequest, Response = ApiResponse, Error = ApiError>,
-        B: http_body::Body,
-        B::Error: fmt::Display,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: fmt::Display + Send,
     {
         let (user, sender) = self.authenticate(parts).await?;
         if self.config.audit.is_some() {
             notes.set_origin(origin(parts, audit_id, sender));
             progress.user = Some(user.clone());
         }
-        let head = decode::head(parts, user, &*self.config.clock, self.config.timeout)?;
+        let candidate = passing::candidate(parts.uri.path());
+        let (clock, timeout) = (&*self.config.clock, self.config.timeout);
+        let (head, unread) = match candidate {
+            None => (decode::head(parts, user, clock, timeout)?, None),
+            Some(_) => passing::head(parts, user, clock, timeout),
+        };
         progress.shape = head.shape;
         let mut request = head.request;
         request.notes = notes.clone();
-        let upgrade = upgrade::requested(&request, parts)?;
+        let upgrade = if candidate.is_none() { upgrade::requested(&request, parts)? } else { None };
         let work = async {
-            if upgrade.is_none() {
-                request.body = decode::body(&request, parts, body).await?;
+            match candidate {
+                Some(candidate) => passing::keep(candidate, &mut request, parts, body, unread).await?,
+                None => {
+                    if upgrade.is_none() {
+                        request.body = decode::body(&request, parts, body).await?;
+                    }
+                    super::query::check(&request.options, request.verb, decode::is_apply(&request.body))?;
+                }
             }
-            let apply = matches!(&request.body, kubewright_core::RequestBody::Bytes { content_type, .. }
-                if *content_type == kubewright_core::ContentType::ApplyPatch);
-            super::query::check(&request.options, request.verb, apply)?;
             std::future::poll_fn(|cx| inner.poll_ready(cx)).await?;
             progress.arrived = true;
             inner.call(request).await

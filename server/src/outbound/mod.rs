@@ -4,17 +4,14 @@
 //! when first asked for, so that a server that calls nobody holds no TLS at all. Nothing follows redirects; bodies and times are bounded by
 //! the caller.
 
-#![expect(dead_code, unused_imports, reason = "aggregation and the proxies use the rest")]
-
 mod call;
 mod connect;
 mod resolve;
 mod tls;
 mod words;
 
-pub(crate) use call::{Answer, Body, read_bounded, refused};
-pub(crate) use connect::Stream;
-pub(crate) use resolve::{Resolver, service_port};
+pub(crate) use call::{Answer, Body, full, refused, streamed};
+pub(crate) use resolve::Resolver;
 pub(crate) use words::CallError;
 
 use connect::Connector;
@@ -73,7 +70,7 @@ impl Place {
     }
 
     /// `name:port`, as it stands in addresses and in the `Host` header.
-    fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let name = self.server_name();
         if name.contains(':') {
             format!("[{name}]:{}", self.port())

@@ -2,7 +2,7 @@
 
 use super::{CallError, Place};
 use crate::server::Reader;
-use kubewright_core::GroupVersionResource;
+use kubewright_core::{ApiError, GroupVersionResource};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -89,6 +89,7 @@ impl Resolver {
     ///
     /// # Errors
     /// The reason of upstream's condition, with its message.
+    #[expect(dead_code, reason = "aggregation asks")]
     pub(crate) fn check(&self, namespace: &str, name: &str, port: u16) -> Result<(), (&'static str, String)> {
         let resource = GroupVersionResource::new("", "v1", "services");
         let found = self.reader.get(&resource, namespace, name).ok().flatten();
@@ -121,29 +122,21 @@ impl Resolver {
         }
     }
 
-    /// The addresses of a Service's port, by number or name, for the `proxy` subresource.
+    /// An address of a Service's port, by number or name, for the `proxy` subresource.
     ///
     /// # Errors
-    /// As [`Resolver::addresses`].
-    pub(crate) fn proxied(
-        &self,
-        namespace: &str,
-        name: &str,
-        port: &str,
-    ) -> Result<Vec<SocketAddr>, CallError> {
+    /// 404 where the Service is not there, 503 where it has no such port or nothing stands behind it.
+    pub(crate) fn proxied(&self, namespace: &str, name: &str, port: &str) -> Result<SocketAddr, ApiError> {
         let resource = GroupVersionResource::new("", "v1", "services");
-        let found = self.reader.get(&resource, namespace, name).ok().flatten();
-        let service = found.and_then(|s| s.value().ok());
-        let service = service.ok_or_else(|| CallError::Unresolved(format!("services {name:?} not found")))?;
+        let found = self.reader.get(&resource, namespace, name)?;
+        let service = found.ok_or_else(|| ApiError::not_found("", "services", name))?.value()?;
         let offered = service_port(&service, port).ok_or_else(|| {
-            CallError::Unresolved(format!("no service port {port:?} found for service {name:?}"))
+            ApiError::unavailable(format!("no service port {port:?} found for service {name:?}"))
         })?;
         let number = offered["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
-        match self.service(namespace, name, number)? {
-            Found::Addresses(addresses) => Ok(addresses),
-            Found::External(host) => Err(CallError::Unresolved(format!(
-                "service {name:?} is a name for {host}, which is not proxied"
-            ))),
+        match self.service(namespace, name, number).map_err(|e| ApiError::unavailable(e.to_string()))? {
+            Found::Addresses(addresses) if !addresses.is_empty() => Ok(addresses[0]),
+            _ => Err(ApiError::unavailable(format!("no endpoints available for service {name:?}"))),
         }
     }
 }
@@ -154,7 +147,7 @@ enum Found {
 }
 
 /// The port of a Service that is wanted by number or name; its only one where nothing is wanted.
-pub(crate) fn service_port(service: &Value, wanted: &str) -> Option<Value> {
+fn service_port(service: &Value, wanted: &str) -> Option<Value> {
     let ports: Vec<&Value> = items(&service["spec"]["ports"]).collect();
     if wanted.is_empty() {
         return match ports.as_slice() {

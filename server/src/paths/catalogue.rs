@@ -37,6 +37,11 @@ const GROUP_ORDER: &[&str] = &[
     "resource.k8s.io",
 ];
 
+/// Whether a group is one of upstream's own, which nobody else serves here.
+pub(crate) fn is_upstreams_group(group: &str) -> bool {
+    GROUP_ORDER.contains(&group)
+}
+
 /// The verbs of a stored kind's collection and objects.
 const STORED_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];

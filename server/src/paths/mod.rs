@@ -11,6 +11,7 @@ mod openapi;
 
 use crate::server::{Shared, method_not_allowed};
 use bytes::Bytes;
+pub(crate) use catalogue::is_upstreams_group;
 pub(crate) use documents::Documents;
 use kubewright_core::{ApiError, ApiRequest, ApiResponse, ResponseBody, Verb};
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 mod binding;
 mod eviction;
 mod node_calls;
+mod proxy;
 mod scale;
 mod status;
 mod token;
@@ -19,6 +20,7 @@ pub(crate) struct Subresource {
     pub(crate) verbs: &'static [Verb],
 }
 
+const PROXIED: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update];
 const READ_WRITE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
 
 /// The subresources of a kind, in discovery's order.
@@ -34,6 +36,7 @@ pub(crate) fn of(kind: &KindDescriptor) -> Vec<Subresource> {
             all.push(sub("exec", options("PodExecOptions"), &[Verb::Create, Verb::Get]));
             all.push(sub("log", None, &[Verb::Get]));
             all.push(sub("portforward", options("PodPortForwardOptions"), &[Verb::Create, Verb::Get]));
+            all.push(sub("proxy", options("PodProxyOptions"), PROXIED));
         }
         ("certificates.k8s.io", "certificatesigningrequests") => {
             all.push(sub("approval", None, READ_WRITE));
@@ -43,6 +46,8 @@ pub(crate) fn of(kind: &KindDescriptor) -> Vec<Subresource> {
             let request = Some(("authentication.k8s.io", "v1", "TokenRequest"));
             all.push(sub("token", request, &[Verb::Create]));
         }
+        ("", "services") => all.push(sub("proxy", Some(("", "v1", "ServiceProxyOptions")), PROXIED)),
+        ("", "nodes") => all.push(sub("proxy", Some(("", "v1", "NodeProxyOptions")), PROXIED)),
         _ => {}
     }
     if kind.scale.is_some() {
@@ -55,13 +60,7 @@ pub(crate) fn of(kind: &KindDescriptor) -> Vec<Subresource> {
 }
 
 /// Subresources that upstream has and this server lacks.
-const MISSING: &[(&str, &str)] = &[
-    ("nodes", "proxy"),
-    ("pods", "ephemeralcontainers"),
-    ("pods", "proxy"),
-    ("pods", "resize"),
-    ("services", "proxy"),
-];
+const MISSING: &[(&str, &str)] = &[("pods", "ephemeralcontainers"), ("pods", "resize")];
 
 /// Answers a request for a subresource.
 pub(crate) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse, ApiError> {
@@ -69,7 +68,9 @@ pub(crate) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse,
     if kind.group.is_empty() && MISSING.contains(&(kind.plural.as_str(), subresource)) {
         return Err(ApiError::not_implemented(format!("{}/{subresource}", kind.plural)));
     }
-    let Some(known) = of(&kind).into_iter().find(|s| s.name == subresource) else {
+    let Some(known) =
+        of(&kind).into_iter().find(|s| s.name == subresource.split('/').next().unwrap_or(subresource))
+    else {
         return Err(ApiError::no_such_path());
     };
     if !known.verbs.contains(&call.verb) {
@@ -86,6 +87,7 @@ pub(crate) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse,
         "log" => node_calls::log(call).await,
         "exec" => node_calls::exec(call).await,
         "attach" => node_calls::attach(call).await,
+        "proxy" => proxy::handle(call).await,
         _ => node_calls::port_forward(call).await,
     }
 }

@@ -394,7 +394,7 @@ async fn calls_to_nodes_are_refused_in_upstreams_words() {
     check("one", "log", Some("x"), 400, "container x is not valid for pod one").await;
     check("one", "exec", None, 400, "pod one does not have a host assigned").await;
     check("none", "exec", None, 404, "pods \"none\" not found").await;
-    check("one", "proxy", None, 501, "pods/proxy").await;
+    check("one", "proxy", None, 501, "did not come over HTTP").await;
 }
 
 #[tokio::test]

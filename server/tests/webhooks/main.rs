@@ -3,4 +3,6 @@
 mod admission;
 mod bad_servers;
 mod conversion;
+mod front;
 mod harness;
+mod proxy;
