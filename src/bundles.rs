@@ -4,6 +4,8 @@ use crate::parts::{self, Part};
 use crate::plane::Builder;
 #[cfg(feature = "controllers")]
 use crate::plane::PlaneContext;
+#[cfg(feature = "controllers")]
+use crate::signer::PlaneSigner;
 use kubewright_core::api::{self, BuiltinOptions};
 
 /// Every built-in kind.
@@ -28,7 +30,17 @@ pub fn controllers() -> impl Part {
         let root_ca =
             |cx: &PlaneContext| cx.ca_pem.as_deref().map(kubewright_controllers::root_ca::controller);
         parts::controller("root-ca-certificate-publisher", root_ca).add(builder);
+        certificates(builder);
     }
+}
+
+/// What becomes of requests for certificates; only in a plane that has an authority.
+#[cfg(feature = "controllers")]
+fn certificates(builder: &mut Builder) {
+    use kubewright_controllers::certificates::{approving, cleaning, signing};
+    parts::controller("csrapproving", |cx| PlaneSigner::of(cx).map(approving)).add(builder);
+    parts::controller("csrcleaner", |cx| PlaneSigner::of(cx).map(cleaning)).add(builder);
+    parts::controller("csrsigning", |cx| PlaneSigner::of(cx).map(signing)).add(builder);
 }
 
 /// The default scheduler.

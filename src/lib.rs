@@ -66,6 +66,8 @@ mod plane;
 mod running;
 #[cfg(all(feature = "server", feature = "node"))]
 mod service_proxy;
+#[cfg(all(feature = "server", feature = "controllers"))]
+mod signer;
 #[cfg(feature = "server")]
 mod stage;
 

@@ -24,6 +24,8 @@ use std::sync::Arc;
 pub struct PlaneContext {
     /// The authority's certificate as PEM, where the plane has one.
     pub ca_pem: Option<String>,
+    /// The authority itself, which signs.
+    pub authority: Option<Arc<kubewright_server::tls::CertificateAuthority>>,
     /// Randomness for names.
     pub entropy: Arc<Entropy>,
     /// The time.

@@ -38,7 +38,7 @@ pub struct RunningPlane {
     #[cfg(feature = "reconcile")]
     control: control::Control,
     store: Arc<dyn Store>,
-    authority: Option<CertificateAuthority>,
+    authority: Option<Arc<CertificateAuthority>>,
     address: Option<SocketAddr>,
     clock: SharedClock,
     https: Stage,
@@ -54,10 +54,10 @@ impl fmt::Debug for RunningPlane {
 
 /// Starts the parts in order.
 pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError> {
-    let authority = authority(&parts).map_err(|e| StartError::new("keys", e))?;
+    let authority = authority(&parts).map_err(|e| StartError::new("keys", e))?.map(Arc::new);
     // The socket comes first, so that a port in use is told before anything is touched.
     let failed = |e: TlsError| StartError::new("HTTPS", e);
-    let bound = match (&authority, serving(&parts, authority.as_ref()).map_err(failed)?) {
+    let bound = match (&authority, serving(&parts, authority.as_deref()).map_err(failed)?) {
         (Some(authority), Some((address, serving))) => {
             let config = authority.server_config(&serving).map_err(failed)?;
             let limits = parts.https.as_ref().map(|h| h.limits).unwrap_or_default();
@@ -70,7 +70,7 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
     let access = access(&parts).map_err(|e| StartError::new("keys", e))?;
     let flow = parts.flow_control.then(|| FlowControl::new(parts.clock.clone()));
     let server =
-        api_server(&mut parts, &access, &connections, authority.as_ref(), address, flow.as_ref()).await?;
+        api_server(&mut parts, &access, &connections, authority.as_deref(), address, flow.as_ref()).await?;
     access.start(&server).await.map_err(|e| StartError::new("access rules", e))?;
     let mut service: ApiService = BoxCloneSyncService::new(access.authorized(server.clone()));
     for layer in parts.layers.drain(..) {

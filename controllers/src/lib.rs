@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+pub mod certificates;
 mod claim;
 pub mod deployment;
 mod discovery;

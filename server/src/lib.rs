@@ -37,6 +37,7 @@ mod kinds;
 mod outbound;
 mod paths;
 mod pipeline;
+mod pod_refs;
 pub mod ports;
 mod present;
 mod protobuf;

@@ -313,6 +313,19 @@ impl Reader {
         entries.map(|(_, entry)| Ok(entry.shape(&kind)?.object.clone())).collect()
     }
 
+    /// The pods that are bound to a node, by the index that the cache keeps.
+    ///
+    /// # Errors
+    /// 404 where pods are not served.
+    pub fn pods_on(&self, node: &str) -> Result<Vec<Arc<ApiObject>>, ApiError> {
+        let pods = GroupVersionResource::new("", "v1", "pods");
+        let kind = self.kinds.get(&pods).ok_or_else(ApiError::no_such_path)?;
+        let snapshot = kind.cache.snapshot();
+        let node = node.into();
+        let of_node = snapshot.indexed(&node);
+        of_node.map(|(_, entry)| Ok(entry.shape(&kind)?.object.clone())).collect()
+    }
+
     /// Whether there is an object in a namespace; of a resource that is not served there is none.
     pub fn has_any(&self, resource: &GroupVersionResource, namespace: &str) -> bool {
         let kinds = self.kinds.load();

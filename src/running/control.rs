@@ -8,6 +8,7 @@ use kubewright_client::{Client, system_user};
 use kubewright_reconcile::{Context, Informers, Manager};
 use kubewright_server::NodeConnections;
 use kubewright_server::tls::CertificateAuthority;
+use std::sync::Arc;
 
 /// The running controllers and nodes, with the informers that they share.
 pub(super) struct Control {
@@ -23,7 +24,7 @@ impl Control {
         parts: &mut Builder,
         client: &Client,
         connections: &NodeConnections,
-        authority: Option<&CertificateAuthority>,
+        authority: Option<&Arc<CertificateAuthority>>,
     ) -> Result<Self, StartError> {
         let manager = client
             .as_user(system_user("kube-controller-manager", &[MASTERS]))
@@ -59,11 +60,12 @@ fn controllers(
     parts: &mut Builder,
     client: Client,
     informers: &Informers,
-    authority: Option<&CertificateAuthority>,
+    authority: Option<&Arc<CertificateAuthority>>,
 ) -> Stage {
     let stage = Stage::default();
     let cx = PlaneContext {
         ca_pem: authority.map(|a| a.certificate_pem().to_owned()),
+        authority: authority.cloned(),
         entropy: parts.entropy.clone(),
         clock: parts.clock.clone(),
     };

@@ -1,11 +1,13 @@
 //! Admission: what looks at a write after its kind's own defaults and before (or after) its validation, and may change or refuse it.
 
+mod certificates;
 mod default_class;
 mod default_toleration_seconds;
 mod json;
 mod limit_ranger;
 pub(crate) mod matching;
 mod namespace_lifecycle;
+mod node_restriction;
 mod pod_security;
 mod priority;
 mod refusal;
@@ -17,10 +19,12 @@ mod storage;
 mod taint_nodes_by_condition;
 pub(crate) mod webhook;
 
+pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
 pub use default_class::{DefaultIngressClass, DefaultStorageClass};
 pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use node_restriction::NodeRestriction;
 pub use pod_security::{Level, LevelVersion, PodSecurity, Policy, Version};
 pub use priority::Priority;
 pub(crate) use priority::SYSTEM_CLASSES;

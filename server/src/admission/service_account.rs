@@ -1,12 +1,17 @@
 //! Every pod runs as a service account, with its token, the cluster's certificate authority and the namespace mounted.
 
-use super::{Admission, AdmissionRequest};
+use super::json::{at, list, push, sub, text};
+use super::{Admission, AdmissionRequest, forbidden};
+use crate::pod_refs::PodRefs;
 use futures::future::BoxFuture;
 use kubewright_core::{ApiError, Entropy, GroupVersionResource, meta};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
+const NAME: &str = "ServiceAccount";
+/// Holds pods of an account to the secrets that it names.
+const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
 /// The default account of a fresh namespace is waited for, because a controller makes it.
@@ -28,15 +33,32 @@ impl ServiceAccount {
 
 impl Admission for ServiceAccount {
     fn name(&self) -> &'static str {
-        "ServiceAccount"
+        NAME
     }
 
     fn mutates(&self, request: &AdmissionRequest<'_>) -> bool {
         request.creates_pod()
     }
 
-    fn validates(&self, _: &AdmissionRequest<'_>) -> bool {
-        false
+    fn validates(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.creates_pod()
+    }
+
+    fn validate<'a>(
+        &'a self,
+        request: &'a AdmissionRequest<'a>,
+        object: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        let check = |pod: &Value| {
+            let wrong = if is_mirror(pod) {
+                mirror_problem(pod).map(str::to_owned)
+            } else {
+                // Left by the first half, which has read the account.
+                request.reinvocation.take::<Value>(NAME).and_then(|account| unreferenced(&account, pod))
+            };
+            wrong.map_or(Ok(()), |why| Err(forbidden(request, pod, &why)))
+        };
+        Box::pin(std::future::ready(object.map_or(Ok(()), check)))
     }
 
     fn mutate<'a>(
@@ -55,7 +77,7 @@ impl Admission for ServiceAccount {
 
 impl ServiceAccount {
     async fn admit(&self, request: &AdmissionRequest<'_>, pod: &mut Value) -> Result<(), ApiError> {
-        if meta::annotations(pod).is_some_and(|a| a.contains_key("kubernetes.io/config.mirror")) {
+        if is_mirror(pod) {
             return Ok(());
         }
         if !pod["spec"].is_object() {
@@ -83,6 +105,9 @@ impl ServiceAccount {
         if let Some(secrets) = account["imagePullSecrets"].as_array().filter(|s| none && !s.is_empty()) {
             pod["spec"]["imagePullSecrets"] = json!(secrets);
         }
+        if meta::annotations(&account).and_then(|a| a.get(ENFORCE)).is_some_and(|v| v == "true") {
+            request.reinvocation.leave(NAME, account);
+        }
         Ok(())
     }
 
@@ -109,6 +134,65 @@ impl ServiceAccount {
     }
 }
 
+fn is_mirror(pod: &Value) -> bool {
+    meta::annotations(pod).is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"))
+}
+
+/// A mirror pod stands for one that runs already, and gets nothing.
+fn mirror_problem(pod: &Value) -> Option<&'static str> {
+    let refs = PodRefs::of(pod);
+    if !refs.service_account.is_empty() {
+        return Some("a mirror pod may not reference service accounts");
+    }
+    if !refs.secrets.is_empty() {
+        return Some("a mirror pod may not reference secrets");
+    }
+    let volumes = list(sub(pod, "spec"), "volumes").iter();
+    let mut sources = volumes.flat_map(|v| list(sub(v, "projected"), "sources"));
+    let token = sources.any(|s| !sub(s, "serviceAccountToken").is_null());
+    token.then_some("a mirror pod may not use ServiceAccountToken volume projections")
+}
+
+/// The first secret that a pod uses and its account does not name, in upstream's words.
+fn unreferenced(account: &Value, pod: &Value) -> Option<String> {
+    let owner = meta::name(account);
+    let names = |field: &str, name: &str| list(account, field).iter().any(|s| text(s, "name") == name);
+    let spec = sub(pod, "spec");
+    let rest = format!("is not allowed because service account {owner} does not reference that");
+    for volume in list(spec, "volumes").iter().filter(|v| !sub(v, "secret").is_null()) {
+        let name = text(sub(volume, "secret"), "secretName");
+        if !names("secrets", name) {
+            return Some(format!("volume with secret.secretName={name:?} {rest} secret"));
+        }
+    }
+    let kinds = [
+        ("initContainers", "init container"),
+        ("containers", "container"),
+        ("ephemeralContainers", "ephemeral container"),
+    ];
+    for (kind, called) in kinds {
+        for container in list(spec, kind) {
+            let who = text(container, "name");
+            for variable in list(container, "env") {
+                let name = at(variable, &["valueFrom", "secretKeyRef", "name"]).as_str();
+                if let Some(name) = name.filter(|n| !names("secrets", n)) {
+                    let variable = text(variable, "name");
+                    return Some(format!(
+                        "{called} {who} with envVar {variable} referencing secret.secretName={name:?} {rest} secret"
+                    ));
+                }
+            }
+        }
+    }
+    for (i, secret) in list(spec, "imagePullSecrets").iter().enumerate() {
+        let name = text(secret, "name");
+        if !names("imagePullSecrets", name) {
+            return Some(format!("imagePullSecrets[{i}].name={name:?} {rest} imagePullSecret"));
+        }
+    }
+    None
+}
+
 /// Adds the mount; false where the container has something of its own there.
 fn mount_into(container: &mut Value, volume: &str) -> bool {
     if !container.is_object() {
@@ -120,13 +204,6 @@ fn mount_into(container: &mut Value, volume: &str) -> bool {
     }
     push(container, "volumeMounts", json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}));
     true
-}
-
-fn push(owner: &mut Value, list: &str, item: Value) {
-    match owner.get_mut(list).and_then(Value::as_array_mut) {
-        Some(items) => items.push(item),
-        None => owner[list] = json!([item]),
-    }
 }
 
 async fn find(request: &AdmissionRequest<'_>, name: &str) -> Result<Option<Value>, ApiError> {

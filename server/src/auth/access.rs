@@ -2,14 +2,16 @@
 
 use super::authenticator::Authenticator;
 use super::authorizer::Authorizer;
+use super::node::NodeAuthorizer;
 use super::objects::ObjectReader;
-use super::rbac::{
-    Escalation, NodeAuthorizer, RbacAuthorizer, Union, ensure_bootstrap_policy, keep_aggregated,
-};
+use super::rbac::{Escalation, RbacAuthorizer, Union, ensure_bootstrap_policy, keep_aggregated};
 use super::reviews::Review;
 use super::tokens::{ServiceAccountTokens, SigningKey, TokenBinding};
 use super::{AuthorizationLayer, Authorized};
-use crate::admission::{Admission, AdmissionRequest, Operation};
+use crate::admission::{
+    Admission, AdmissionRequest, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
+    NodeRestriction, Operation,
+};
 use crate::http::HttpService;
 use crate::ports::{
     BoundObject, PublishedKeys, ServiceAccountRef, TokenIssuer, VirtualDescriptor, VirtualResource,
@@ -78,7 +80,8 @@ impl Access {
     pub fn rbac(key: SigningKey, clock: SharedClock) -> Self {
         let reader = Arc::new(LateReader::default());
         let rbac = Arc::new(RbacAuthorizer::new(reader.clone()));
-        let both: Vec<Arc<dyn Authorizer>> = vec![Arc::new(NodeAuthorizer::new()), rbac.clone()];
+        let both: Vec<Arc<dyn Authorizer>> =
+            vec![Arc::new(NodeAuthorizer::new(reader.clone())), rbac.clone()];
         let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(both));
         let escalation = Some(Escalation::new(rbac, authorizer.clone()));
         Self::build(reader, key, clock, authorizer, escalation)
@@ -130,7 +133,13 @@ impl Access {
             builder = builder.virtual_resource(Arc::new(review));
         }
         if let Some(escalation) = &self.escalation {
-            builder = builder.admission(Arc::new(escalation.clone()));
+            let authorizer = &self.authorizer;
+            builder = builder
+                .admission(Arc::new(NodeRestriction::new(authorizer.clone())))
+                .admission(Arc::new(CertificateApproval::new(authorizer.clone())))
+                .admission(Arc::new(CertificateSigning::new(authorizer.clone())))
+                .admission(Arc::new(CertificateSubjectRestriction))
+                .admission(Arc::new(escalation.clone()));
         }
         builder.token_issuer(self.tokens.clone())
     }
@@ -221,6 +230,10 @@ impl ObjectReader for LateReader {
     fn changed_at(&self, resource: &GroupVersionResource) -> Result<u64, ApiError> {
         self.reader()?.changed_at(resource)
     }
+
+    fn pods_on(&self, node: &str) -> Result<Vec<Arc<ApiObject>>, ApiError> {
+        self.reader()?.pods_on(node)
+    }
 }
 
 impl VirtualResource for Review {
@@ -264,6 +277,14 @@ impl TokenIssuer for ServiceAccountTokens {
 impl Admission for Escalation {
     fn name(&self) -> &'static str {
         "RBAC"
+    }
+
+    fn mutates(&self, _: &AdmissionRequest<'_>) -> bool {
+        false
+    }
+
+    fn validates(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.resource.group == "rbac.authorization.k8s.io"
     }
 
     fn validate<'a>(

@@ -23,6 +23,8 @@ pub struct Attributes<'a> {
     pub namespace: &'a str,
     /// Name of the object.
     pub name: &'a str,
+    /// The field selector of a list, watch or deletion of many.
+    pub field_selector: Option<&'a str>,
     /// Set instead of all the above but user and verb, for a request that is about no resource.
     pub path: Option<&'a str>,
 }
@@ -102,6 +104,7 @@ impl<'a> Attributes<'a> {
                     subresource: subresource.as_deref().map_or("", |s| s.split('/').next().unwrap_or("")),
                     namespace: namespace.as_deref().unwrap_or(if own_namespace { name } else { "" }),
                     name,
+                    field_selector: request.options.field_selector.as_deref(),
                     path: None,
                 }
             }

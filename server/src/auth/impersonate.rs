@@ -112,6 +112,7 @@ fn attributes<'a>(
         subresource,
         namespace,
         name,
+        field_selector: None,
         path: None,
     }
 }

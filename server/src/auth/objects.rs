@@ -28,6 +28,16 @@ pub trait ObjectReader: Send + Sync + 'static {
     /// # Errors
     /// 404 where no such resource is served.
     fn changed_at(&self, resource: &GroupVersionResource) -> Result<u64, ApiError>;
+
+    /// The pods that are bound to a node.
+    ///
+    /// # Errors
+    /// 404 where pods are not served.
+    fn pods_on(&self, node: &str) -> Result<Vec<Arc<ApiObject>>, ApiError> {
+        let mut found = self.list(&GroupVersionResource::new("", "v1", "pods"), "")?;
+        found.retain(|pod| pod.value().is_ok_and(|pod| pod["spec"]["nodeName"] == node));
+        Ok(found)
+    }
 }
 
 #[cfg(test)]

@@ -332,6 +332,7 @@ fn attributes<'a>(user: &'a UserInfo, spec: &'a AccessSpec) -> Attributes<'a> {
             subresource: text(&r.subresource),
             namespace: text(&r.namespace),
             name: text(&r.name),
+            field_selector: r.field_selector.as_ref().and_then(|f| f.raw_selector.as_deref()),
             path: None,
         },
         (None, path) => {

@@ -117,6 +117,10 @@ impl CertificateAuthority {
         &self.certificate_pem
     }
 
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// A client certificate for a user (its common name) in groups (its organizations), valid for a year.
     ///
     /// # Errors

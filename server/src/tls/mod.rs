@@ -7,6 +7,7 @@ mod error;
 mod files;
 mod identity;
 mod kubeconfig;
+mod request;
 mod server;
 mod stall;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 pub use authority::{CertificateAuthority, KeyCertificate};
 pub use error::TlsError;
 pub use kubeconfig::{Kubeconfig, KubeconfigCredentials};
+pub use request::{RequestedCertificate, certificate_ends};
 pub use server::{Limits, Server};
 
 pub(crate) use files::read_or_create;

@@ -2,7 +2,9 @@
 
 use crate::common::*;
 use kubewright_core::api::{BuiltinOptions, builtin};
-use kubewright_core::{ApiError, ApiRequest, ApiResponse, ContentType, GroupVersionResource, Options, Verb};
+use kubewright_core::{
+    ApiError, ApiRequest, ApiResponse, ContentType, GroupVersionResource, Options, UserInfo, Verb,
+};
 use kubewright_server::{ApiServer, ApiServerBuilder};
 use kubewright_store::MemoryStore;
 use serde_json::{Value, json};
@@ -33,6 +35,14 @@ pub(crate) fn gvr(resource: &str) -> GroupVersionResource {
     GroupVersionResource::new(group, "v1", plural)
 }
 
+pub(crate) fn user(name: &str, groups: &[&str]) -> UserInfo {
+    UserInfo {
+        username: Some(name.to_owned()),
+        groups: Some(groups.iter().map(|g| (*g).to_owned()).collect()),
+        ..UserInfo::default()
+    }
+}
+
 /// Which object: `deployments.apps` in `default`, with a subresource after a slash; the cluster's own with a leading `/`.
 pub(crate) fn ask(verb: Verb, what: &str, name: Option<&str>) -> ApiRequest {
     let (what, namespace) = match what.strip_prefix('/') {
@@ -49,6 +59,12 @@ impl Plane {
         self.value(ask(Verb::Create, what, None).body(ContentType::Json, object)).await
     }
 
+    pub(crate) async fn make_as(&self, who: &UserInfo, what: &str, object: Value) -> Result<Value, ApiError> {
+        let mut request = ask(Verb::Create, what, None).body(ContentType::Json, object);
+        request.user = who.clone();
+        self.value(request).await
+    }
+
     pub(crate) async fn warned(&self, what: &str, object: Value) -> Result<Vec<String>, ApiError> {
         let request = ask(Verb::Create, what, None).body(ContentType::Json, object);
         self.send(request).await.map(|r: ApiResponse| r.warnings)
@@ -60,6 +76,24 @@ impl Plane {
 
     pub(crate) async fn merge(&self, what: &str, name: &str, patch: Value) -> Result<Value, ApiError> {
         self.value(ask(Verb::Patch, what, Some(name)).body(ContentType::MergePatch, patch)).await
+    }
+
+    pub(crate) async fn merge_as(
+        &self,
+        who: &UserInfo,
+        what: &str,
+        name: &str,
+        patch: Value,
+    ) -> Result<Value, ApiError> {
+        let mut request = ask(Verb::Patch, what, Some(name)).body(ContentType::MergePatch, patch);
+        request.user = who.clone();
+        self.value(request).await
+    }
+
+    pub(crate) async fn drop_as(&self, who: &UserInfo, what: &str, name: &str) -> Result<Value, ApiError> {
+        let mut request = ask(Verb::Delete, what, Some(name));
+        request.user = who.clone();
+        self.value(request).await
     }
 
     /// As `make`, but nothing is kept.

@@ -8,6 +8,7 @@ mod kinds;
 mod kube;
 mod kubectl;
 mod list;
+mod nodes;
 mod openapi;
 mod paths;
 mod plugins;

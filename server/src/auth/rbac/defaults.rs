@@ -86,6 +86,7 @@ pub(super) fn cluster_roles() -> Vec<ClusterRole> {
     ];
     roles.extend(everybodys_roles());
     roles.extend(component_roles());
+    roles.extend(certificate_roles());
     roles.extend(controllers().into_iter().map(|(name, rules)| role(&controller_role(name), rules)));
     roles
 }
@@ -200,6 +201,24 @@ fn everybodys_roles() -> Vec<ClusterRole> {
     ]
 }
 
+/// Who may have node certificates approved, and who may approve for which signer.
+fn certificate_roles() -> Vec<ClusterRole> {
+    const GROUP: &str = "certificates.k8s.io";
+    let own = |name: &str, rules| role(&format!("system:{GROUP}:{name}"), rules);
+    let ask = |kind: &str| vec![rule("create", GROUP, &format!("certificatesigningrequests/{kind}"))];
+    let mut roles = vec![
+        own("certificatesigningrequests:nodeclient", ask("nodeclient")),
+        own("certificatesigningrequests:selfnodeclient", ask("selfnodeclient")),
+    ];
+    for signer in
+        ["kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown"]
+    {
+        let name = format!("kubernetes.io/{signer}");
+        roles.push(own(&format!("{signer}-approver"), vec![named_rule("approve", GROUP, "signers", &name)]));
+    }
+    roles
+}
+
 fn events() -> PolicyRule {
     rule("create,patch,update", ",events.k8s.io", "events")
 }
@@ -216,6 +235,10 @@ fn component_roles() -> Vec<ClusterRole> {
                 rule("list,watch", "discovery.k8s.io", "endpointslices"),
                 rule("list,watch", "networking.k8s.io", "servicecidrs"),
             ],
+        ),
+        role(
+            "system:node-bootstrapper",
+            vec![rule("create,get,list,watch", "certificates.k8s.io", "certificatesigningrequests")],
         ),
         role("system:kube-dns", vec![rule("list,watch", "", "endpoints,services")]),
         role("system:kube-scheduler", scheduler_rules()),
@@ -241,7 +264,7 @@ fn component_roles() -> Vec<ClusterRole> {
 }
 
 /// What node agents may do.
-pub(super) fn node_rules() -> Vec<PolicyRule> {
+pub(in crate::auth) fn node_rules() -> Vec<PolicyRule> {
     vec![
         rule("create", "authentication.k8s.io", "tokenreviews"),
         rule("create", "authorization.k8s.io", "subjectaccessreviews,localsubjectaccessreviews"),

@@ -4,14 +4,13 @@ mod aggregate;
 mod bootstrap;
 mod defaults;
 mod escalation;
-mod node;
 mod policy;
-mod rules;
+pub(super) mod rules;
 
 pub use aggregate::keep_aggregated;
 pub use bootstrap::ensure_bootstrap_policy;
+pub(super) use defaults::node_rules;
 pub use escalation::Escalation;
-pub use node::NodeAuthorizer;
 
 use super::authorizer::{Attributes, Authorizer, Decision, RuleList};
 use super::objects::ObjectReader;

@@ -4,7 +4,7 @@ use crate::auth::authorizer::Attributes;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 /// Whether the rule allows the action.
-pub(super) fn allows(rule: &PolicyRule, a: &Attributes<'_>) -> bool {
+pub(in crate::auth) fn allows(rule: &PolicyRule, a: &Attributes<'_>) -> bool {
     if !has(&rule.verbs, a.verb) {
         return false;
     }

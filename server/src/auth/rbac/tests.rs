@@ -154,21 +154,3 @@ async fn nobody_grants_what_they_lack() {
     let missing = escalation.check(&jane, "rolebindings", "a", "x", &refer("Role", "none"), None).await;
     assert_eq!(missing.unwrap_err().code(), 404);
 }
-
-#[test]
-fn a_node_writes_only_its_own() {
-    let nodes = NodeAuthorizer::new();
-    let node = authenticated("system:node:n1", &["system:nodes"]);
-    let check = |user: &UserInfo, verb: &str, group: &str, resource: &str, name: &str, want: bool| {
-        let a =
-            Attributes { user: Cow::Borrowed(user), verb, group, resource, name, ..Attributes::default() };
-        let got = nodes.decide(&a);
-        assert_eq!(got == Decision::Allow, want, "{verb} {resource} {name}");
-    };
-    check(&node, "patch", "", "nodes", "n1", true);
-    check(&node, "patch", "", "nodes", "n2", false);
-    check(&node, "update", "coordination.k8s.io", "leases", "n2", false);
-    check(&node, "list", "", "pods", "", true);
-    check(&node, "create", "apps", "deployments", "", false);
-    check(&authenticated("system:node:n1", &[]), "list", "", "pods", "", false);
-}
