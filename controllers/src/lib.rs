@@ -28,6 +28,7 @@ pub mod pod_gc;
 mod pods;
 mod refusal;
 pub mod replica_set;
+pub mod resource_claim;
 pub mod resource_quota;
 pub mod root_ca;
 mod scheduling;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Controller> {
         service_account::controller(),
         taint_eviction::controller(),
     ];
+    all.extend(resource_claim::controllers());
     all.extend(volume_binder::controllers());
     all.extend(volume_protection::controllers());
     all

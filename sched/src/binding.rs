@@ -61,6 +61,17 @@ impl Scheduler {
         Some(info)
     }
 
+    /// A pod was held, or waited, for longer than it may.
+    pub(crate) fn overdue(&mut self, key: &PodKey, stage: Stage, now: Timestamp) -> Option<Decision> {
+        let pod = self.failed(key, now)?;
+        let refusal = match stage {
+            Stage::Held => Refusal::new("rejected due to timeout while waiting on permit"),
+            _ => Refusal::error("timed out waiting for what was asked for before the binding"),
+        };
+        let diagnosis = refused_try(&self.nodes, "Scheduler", refusal);
+        Some(Decision::Unschedulable { pod, diagnosis, nominated: None })
+    }
+
     /// Lets a pod go on that a Permit plugin holds.
     pub fn allow(&mut self, key: &PodKey, now: Timestamp) -> Option<Decision> {
         if self.in_flight.get(key)?.stage != Stage::Held {
@@ -176,10 +187,13 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Volumes were set aside or given back: what was found out about pods with volumes is void.
+    /// Volumes or devices were set aside or given back: what was found out about pods that want any is void.
     fn volumes_changed(&mut self, info: &PodInfo) {
         if !info.class.volumes().is_empty() {
             self.nodes.objects_mut().0.changed(Watched::VOLUMES);
+        }
+        if !info.class.claims().is_empty() {
+            self.nodes.objects_mut().0.changed(Watched::DEVICES);
         }
     }
 

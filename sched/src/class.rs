@@ -2,6 +2,7 @@
 //!
 //! A pod's class is found by comparing it with pods seen before, without compiling it again: thousands of replicas share one class.
 
+use crate::devices::{self, PodClaim};
 use crate::intern::{Interner, Symbol};
 use crate::labels::{Labels, intern_labels};
 use crate::pod::{HostPort, Tolerance};
@@ -57,9 +58,9 @@ pub struct PodClass {
     spread: Vec<SpreadConstraint>,
     images: Vec<Symbol>,
     volumes: Vec<PodVolume>,
-    /// Whether there are any `spec.resourceClaims`.
-    has_claims: bool,
-    /// The same class without volumes, where it has any: pods that differ by their volumes alone share it.
+    claims: Vec<PodClaim>,
+    features: Vec<&'static str>,
+    /// The same class without volumes and claims of devices, where it has any: pods that differ by those alone share it.
     pub(crate) base: Option<Arc<PodClass>>,
 }
 
@@ -99,9 +100,14 @@ impl PodClass {
         &self.volumes
     }
 
-    /// Whether the pods claim devices (`spec.resourceClaims`).
-    pub fn has_claims(&self) -> bool {
-        self.has_claims
+    /// What the pods claim of devices (`spec.resourceClaims`).
+    pub fn claims(&self) -> &[PodClaim] {
+        &self.claims
+    }
+
+    /// The features that a node must declare, by name.
+    pub fn features(&self) -> &[&'static str] {
+        &self.features
     }
 
     /// What the pods ask for.
@@ -140,7 +146,8 @@ impl PodClass {
             spread: constraints.map(|c| SpreadConstraint::compile(c, &labels, symbols)).collect(),
             images: containers().map(|c| image(c, symbols)).collect(),
             volumes: volumes::compile(pod),
-            has_claims: spec.resource_claims.as_ref().is_some_and(|c| !c.is_empty()),
+            claims: devices::claims_of(pod),
+            features: features(spec),
             base: None,
             labels,
         }
@@ -153,6 +160,14 @@ fn owner(reference: &OwnerReference) -> Owner {
         name: reference.name.as_str().into(),
         uid: reference.uid.as_str().into(),
     }
+}
+
+/// What a pod needs of its node beyond what every node can do.
+fn features(spec: &PodSpec) -> Vec<&'static str> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut rules = containers.flat_map(|c| c.restart_policy_rules.iter().flatten());
+    let restarts_all = rules.any(|r| r.action == "RestartAllContainers");
+    if restarts_all { vec!["RestartAllContainersOnContainerExits"] } else { Vec::new() }
 }
 
 fn scheduler_name(spec: &PodSpec) -> &str {
@@ -214,9 +229,10 @@ impl Classes {
         }
         self.next += 1;
         let mut class = PodClass::compile(self.next, pod, symbols);
-        if !class.volumes.is_empty() {
+        if !class.volumes.is_empty() || !class.claims.is_empty() {
             let mut bare = (**pod).clone();
-            bare.spec.get_or_insert_default().volumes = None;
+            let spec = bare.spec.get_or_insert_default();
+            (spec.volumes, spec.resource_claims) = (None, None);
             class.base = Some(self.of(&Arc::new(bare), symbols));
         }
         let class = Arc::new(class);
@@ -250,6 +266,10 @@ fn quick_hash(pod: &Pod) -> u64 {
         spec.priority.hash(&mut hasher);
         for volume in spec.volumes.iter().flatten().filter(|v| volumes::matters(v)) {
             volume.persistent_volume_claim.as_ref().map(|c| &c.claim_name).hash(&mut hasher);
+        }
+        if spec.resource_claims.is_some() {
+            let made = pod.status.iter().flat_map(|s| s.resource_claim_statuses.iter().flatten());
+            made.for_each(|s| s.resource_claim_name.hash(&mut hasher));
         }
         for container in &spec.containers {
             container.image.hash(&mut hasher);
@@ -296,6 +316,7 @@ fn alike(a: &Pod, b: &Pod) -> bool {
         && x.preemption_policy == y.preemption_policy
         && scheduler_name(x) == scheduler_name(y)
         && x.resource_claims == y.resource_claims
+        && same_claims(a, b)
         && same_volumes(a, b)
 }
 
@@ -306,7 +327,15 @@ fn same_containers(a: &[Container], b: &[Container]) -> bool {
                 && a.resources == b.resources
                 && a.restart_policy == b.restart_policy
                 && a.ports == b.ports
+                && a.restart_policy_rules == b.restart_policy_rules
         })
+}
+
+/// Compares which claims of devices were made for the pods.
+fn same_claims(a: &Pod, b: &Pod) -> bool {
+    let any = |pod: &Pod| pod.spec.as_ref().is_some_and(|s| s.resource_claims.is_some());
+    let made = |pod: &'_ Pod| pod.status.as_ref().and_then(|s| s.resource_claim_statuses.clone());
+    !any(a) || made(a) == made(b)
 }
 
 /// Compares the volumes that matter. Volumes that are made for each pod are told apart by the pod's name.

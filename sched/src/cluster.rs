@@ -1,6 +1,7 @@
 //! Objects beyond nodes and pods, as facts for the scheduler.
 
 use crate::events::ClusterEvent;
+use crate::framework::TableChange;
 use crate::objects::{Objects, Watched};
 use crate::pod::PodKey;
 use crate::scheduler::Scheduler;
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::de::DeserializeOwned;
@@ -44,6 +46,12 @@ pub enum ClusterObject {
     CsiDriver(Arc<CSIDriver>),
     /// What is left of it.
     CsiStorageCapacity(Arc<CSIStorageCapacity>),
+    /// What pods want and have of devices.
+    ResourceClaim(Arc<ResourceClaim>),
+    /// What kinds of devices there are.
+    DeviceClass(Arc<DeviceClass>),
+    /// Devices of nodes.
+    ResourceSlice(Arc<ResourceSlice>),
 }
 
 impl ClusterObject {
@@ -61,6 +69,9 @@ impl ClusterObject {
             ClusterObject::CsiNode(o) => &o.metadata,
             ClusterObject::CsiDriver(o) => &o.metadata,
             ClusterObject::CsiStorageCapacity(o) => &o.metadata,
+            ClusterObject::ResourceClaim(o) => &o.metadata,
+            ClusterObject::DeviceClass(o) => &o.metadata,
+            ClusterObject::ResourceSlice(o) => &o.metadata,
         }
     }
 
@@ -85,6 +96,9 @@ impl ClusterObject {
             ClusterObject::CsiNode(_) => "csinodes",
             ClusterObject::CsiDriver(_) => "csidrivers",
             ClusterObject::CsiStorageCapacity(_) => "csistoragecapacities",
+            ClusterObject::ResourceClaim(_) => "resourceclaims",
+            ClusterObject::DeviceClass(_) => "deviceclasses",
+            ClusterObject::ResourceSlice(_) => "resourceslices",
         }
     }
 
@@ -112,6 +126,9 @@ impl ClusterObject {
             "csinodes" => read(Self::CsiNode, object),
             "csidrivers" => read(Self::CsiDriver, object),
             "csistoragecapacities" => read(Self::CsiStorageCapacity, object),
+            "resourceclaims" => read(Self::ResourceClaim, object),
+            "deviceclasses" => read(Self::DeviceClass, object),
+            "resourceslices" => read(Self::ResourceSlice, object),
             _ => Ok(None),
         }
     }
@@ -131,6 +148,9 @@ impl ClusterObject {
             ClusterObject::CsiNode(o) => serde_json::to_value(o),
             ClusterObject::CsiDriver(o) => serde_json::to_value(o),
             ClusterObject::CsiStorageCapacity(o) => serde_json::to_value(o),
+            ClusterObject::ResourceClaim(o) => serde_json::to_value(o),
+            ClusterObject::DeviceClass(o) => serde_json::to_value(o),
+            ClusterObject::ResourceSlice(o) => serde_json::to_value(o),
         };
         written.unwrap_or_default()
     }
@@ -176,13 +196,22 @@ impl Scheduler {
                     objects.set_controller(kind, &object.key(), selector.as_ref(), symbols);
                 }
             }
+            ClusterObject::ResourceClaim(_)
+            | ClusterObject::DeviceClass(_)
+            | ClusterObject::ResourceSlice(_) => {
+                if objects.devices.apply(object) {
+                    objects.changed(Watched::DEVICES);
+                }
+            }
             volume => {
                 if objects.volumes.apply(volume) {
                     objects.changed(Watched::VOLUMES);
                 }
             }
         }
-        if changes(objects) != before {
+        let changed = changes(objects) != before;
+        self.observe(|p, nodes| p.observe(TableChange::Object(object), nodes));
+        if changed {
             self.objects_changed = true;
             self.event(ClusterEvent::Other(object.resource().into()), now);
         }
@@ -209,13 +238,22 @@ impl Scheduler {
                     objects.set_controller(kind, &key, None, symbols);
                 }
             }
+            ClusterObject::ResourceClaim(_)
+            | ClusterObject::DeviceClass(_)
+            | ClusterObject::ResourceSlice(_) => {
+                if objects.devices.remove(object) {
+                    objects.changed(Watched::DEVICES);
+                }
+            }
             volume => {
                 if objects.volumes.remove(volume) {
                     objects.changed(Watched::VOLUMES);
                 }
             }
         }
-        if changes(objects) != before {
+        let changed = changes(objects) != before;
+        self.observe(|p, nodes| p.observe(TableChange::ObjectGone(object), nodes));
+        if changed {
             self.objects_changed = true;
             self.event(ClusterEvent::Other(object.resource().into()), now);
         }
@@ -223,5 +261,6 @@ impl Scheduler {
 }
 
 fn changes(objects: &Objects) -> u64 {
-    objects.changes(Watched::NAMESPACES | Watched::SELECTORS | Watched::BUDGETS | Watched::VOLUMES)
+    let all = Watched::NAMESPACES | Watched::SELECTORS | Watched::BUDGETS | Watched::VOLUMES;
+    objects.changes(all | Watched::DEVICES)
 }

@@ -55,8 +55,8 @@ impl CycleCache {
         tie: u64,
     ) -> Result<Choice, Box<Diagnosis>> {
         if !self.all_wanted
-            && let Some(bare) = pod.without_volumes()
-            && let Some(choice) = self.run_with_volumes(profile, pod, &bare, nodes, tie)
+            && let Some(bare) = pod.without_claims()
+            && let Some(choice) = self.run_with_claims(profile, pod, &bare, nodes, tie)
         {
             return Ok(choice);
         }
@@ -67,10 +67,10 @@ impl CycleCache {
         result
     }
 
-    /// Most often a pod's volumes are reached from the best node for its class without them. Where all nodes are scored alike but for what
-    /// they are themselves, the first that the volumes accept, the best coming first, is the best of all that they accept. `None` where
+    /// Most often a pod's volumes and devices are reached from the best node for its class without them. Where all nodes are scored alike but for what
+    /// they are themselves, the first that they accept, the best coming first, is the best of all that they accept. `None` where
     /// that can't be said, or no node is found soon.
-    fn run_with_volumes(
+    fn run_with_claims(
         &mut self,
         profile: &Profile,
         pod: &PodInfo,
@@ -79,7 +79,8 @@ impl CycleCache {
         tie: u64,
     ) -> Option<Choice> {
         let mut asked = Vec::new();
-        for (plugin, _) in profile.plugins().filter(|(p, _)| p.watches(pod).has(Watched::VOLUMES)) {
+        let apart = Watched::VOLUMES | Watched::DEVICES;
+        for (plugin, _) in profile.plugins().filter(|(p, _)| p.watches(pod).has(apart)) {
             match plugin.pre_filter(CycleContext::new(pod, nodes, None)) {
                 PreFilter::Skip => {}
                 PreFilter::Continue(state) => asked.push((plugin, state)),

@@ -320,7 +320,7 @@ impl Scheduler {
         let info = self.queue.get(key).map(|queued| queued.info.clone());
         if let (Some(info), Some(node)) = (info, self.nodes.find(node)) {
             self.nodes.nominate(info, node);
-            self.victims.insert(key.clone(), victims);
+            self.await_victims(key, victims);
         }
     }
 

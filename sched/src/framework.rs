@@ -3,6 +3,7 @@
 //! A plugin never does I/O. Where upstream's plugin would write to the API (PreBind, Bind), ours gives back the request, and the
 //! caller of the scheduler sends it.
 
+use crate::cluster::ClusterObject;
 use crate::diagnosis::{Diagnosis, NodeRefusal, Refusal};
 use crate::events::{ClusterEvent, Hint};
 use crate::node::{NodeIndex, NodeTable};
@@ -233,6 +234,10 @@ pub enum TableChange<'a> {
     Placed(&'a Arc<PodInfo>, NodeIndex),
     /// The pod is off the node.
     Unplaced(&'a Arc<PodInfo>, NodeIndex),
+    /// An object beyond nodes and pods came or changed.
+    Object(&'a ClusterObject),
+    /// It went.
+    ObjectGone(&'a ClusterObject),
 }
 
 /// A scheduler plugin. It is called at the points that it names; the default bodies of the others are never called.

@@ -83,13 +83,20 @@ pub struct NodeChange {
     pub labels: bool,
     /// Taints or `spec.unschedulable`.
     pub taints: bool,
+    /// `status.declaredFeatures`.
+    pub features: bool,
 }
 
 impl NodeChange {
     /// Whether anything that a pod may wait for changed.
     pub fn any(self) -> bool {
-        self.added || self.allocatable || self.labels || self.taints
+        self.added || self.allocatable || self.labels || self.taints || self.features
     }
+}
+
+/// What a node declares of itself.
+fn features(node: &Node) -> &[String] {
+    node.status.as_ref().and_then(|s| s.declared_features.as_deref()).unwrap_or_default()
 }
 
 /// All nodes and the pods placed on them.
@@ -313,6 +320,7 @@ impl NodeTable {
             allocatable: self.pods_allowed[at] != pods || !self.offers(index, &allocatable),
             labels: self.rows[at].labels != labels,
             taints: self.rows[at].taints != taints || self.unschedulable.contains(at) != unschedulable,
+            features: self.rows[at].node.as_deref().map_or(&[][..], features) != features(&node),
         };
         let images = self.read_images(&node);
         let images_changed = self.rows[at].images != images;
@@ -334,6 +342,11 @@ impl NodeTable {
             self.objects.changed(Watched::NODES);
         }
         change
+    }
+
+    /// The features that a node declares.
+    pub fn features(&self, node: NodeIndex) -> &[String] {
+        self.node(node).map_or(&[], |n| features(n))
     }
 
     /// Counts the labels and images of a present row in or out.

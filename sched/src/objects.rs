@@ -1,5 +1,6 @@
 //! What plugins know of the cluster beyond nodes and pods: namespaces, the selectors of services and controllers, disruption budgets, volumes.
 
+use crate::devices::DeviceObjects;
 use crate::intern::{Interner, Symbol};
 use crate::labels::{Labels, Selector, intern_labels};
 use crate::pod::PodKey;
@@ -30,8 +31,17 @@ impl Watched {
     /// Which nodes exist.
     pub const NODES: Watched = Watched(1 << 4);
 
-    const ALL: [Watched; 5] =
-        [Watched::NAMESPACES, Watched::SELECTORS, Watched::BUDGETS, Watched::VOLUMES, Watched::NODES];
+    /// Claims, classes and slices of devices.
+    pub const DEVICES: Watched = Watched(1 << 5);
+
+    const ALL: [Watched; 6] = [
+        Watched::NAMESPACES,
+        Watched::SELECTORS,
+        Watched::BUDGETS,
+        Watched::VOLUMES,
+        Watched::NODES,
+        Watched::DEVICES,
+    ];
 
     pub(crate) fn has(self, other: Watched) -> bool {
         self.0 & other.0 != 0
@@ -70,7 +80,9 @@ pub struct Objects {
     budgets: BTreeMap<PodKey, Budget>,
     /// Claims, volumes and what belongs to them.
     pub volumes: VolumeObjects,
-    changes: [u64; 5],
+    /// Devices and who claims them.
+    pub devices: DeviceObjects,
+    changes: [u64; 6],
 }
 
 impl Objects {

@@ -187,8 +187,8 @@ impl PodInfo {
         }
     }
 
-    /// The same pod without volumes, where it has any.
-    pub(crate) fn without_volumes(&self) -> Option<Self> {
+    /// The same pod without volumes and claims of devices, where it has any.
+    pub(crate) fn without_claims(&self) -> Option<Self> {
         let class = self.class.base.clone()?;
         Some(PodInfo { class, ..self.unbound() })
     }

@@ -272,6 +272,16 @@ impl Queue {
         }
     }
 
+    /// Makes a waiting pod active without regard to its back-off: what it waited for has come.
+    pub fn activate(&mut self, key: &PodKey, order: &dyn QueueOrder) {
+        let waits = |(pod, place): &(QueuedPod, Place)| !pod.gated && !matches!(place, Place::Active(_));
+        if self.pods.get(key).is_some_and(waits)
+            && let Some((pod, _)) = self.take(key)
+        {
+            self.insert(pod, Wanted::Active, order);
+        }
+    }
+
     /// Moves what time has made ready: ended back-offs, and pods that waited too long for an event.
     pub fn advance(&mut self, now: Timestamp, order: &dyn QueueOrder) {
         while let Some(entry) = self.backing_off.first_entry().filter(|e| *e.key() <= now) {

@@ -1,6 +1,6 @@
 //! The scheduler: facts about nodes and pods go in, decisions come out. It reads no clock and talks to nobody.
 
-use crate::binding::InFlight;
+use crate::binding::{InFlight, Stage};
 use crate::config::ExtenderConfig;
 use crate::cycle::{Choice, CycleCache, refused_try};
 use crate::diagnosis::{Diagnosis, Refusal, sentence};
@@ -92,6 +92,8 @@ pub struct Scheduler {
     pub(crate) objects_changed: bool,
     /// Whom a pod waits for that was made room for.
     pub(crate) victims: FxHashMap<PodKey, Vec<PodKey>>,
+    /// Who waits for a victim to go.
+    pub(crate) waited_for: FxHashMap<PodKey, PodKey>,
     attempts: Attempts,
     trace: Option<Trace>,
     /// Counts cycles; breaks ties among equal nodes.
@@ -138,6 +140,7 @@ impl Scheduler {
             released: Vec::new(),
             objects_changed: false,
             victims: FxHashMap::default(),
+            waited_for: FxHashMap::default(),
             attempts: Attempts::default(),
             trace: None,
             tie: seed,
@@ -263,12 +266,13 @@ impl Scheduler {
         self.queue.move_where(now, &ProfileOrder(&self.profiles), worth);
     }
 
-    /// Lets time pass: ends back-offs, and gives up pods that were held too long. Returns those given up.
-    pub fn advance(&mut self, now: Timestamp) -> Vec<Arc<PodInfo>> {
+    /// Lets time pass: ends back-offs, and gives up pods that were held or waited too long. Returns what to say of those.
+    pub fn advance(&mut self, now: Timestamp) -> Vec<Decision> {
         self.queue.advance(now, &ProfileOrder(&self.profiles));
         let overdue = self.in_flight.iter().filter(|(_, f)| f.until.is_some_and(|until| until <= now));
-        let keys: Vec<PodKey> = overdue.map(|(key, _)| key.clone()).collect();
-        keys.iter().filter_map(|key| self.failed(key, now)).collect()
+        let mut keys: Vec<(PodKey, Stage)> = overdue.map(|(key, f)| (key.clone(), f.stage)).collect();
+        keys.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        keys.into_iter().filter_map(|(key, stage)| self.overdue(&key, stage, now)).collect()
     }
 
     /// When [`Scheduler::advance`] has something to do next.
@@ -408,8 +412,25 @@ impl Scheduler {
 
     /// The pod that room was made for has its place, or is gone.
     pub(crate) fn settle_nomination(&mut self, key: &PodKey) {
-        self.victims.remove(key);
+        for victim in self.victims.remove(key).into_iter().flatten() {
+            self.waited_for.remove(&victim);
+        }
         self.nodes.unnominate(key);
+    }
+
+    /// Notes for whom these pods have to go.
+    pub(crate) fn await_victims(&mut self, key: &PodKey, victims: Vec<PodKey>) {
+        self.waited_for.extend(victims.iter().map(|v| (v.clone(), key.clone())));
+        self.victims.insert(key.clone(), victims);
+    }
+
+    /// A pod is off its node: whom room was made for by the last one of its victims is tried at once, without its back-off.
+    fn victim_gone(&mut self, victim: &PodKey) {
+        let Some(waiting) = self.waited_for.remove(victim) else { return };
+        let left = self.victims.get(&waiting).into_iter().flatten();
+        if left.filter(|v| self.nodes.placed(v).is_some()).count() == 0 {
+            self.queue.activate(&waiting, &ProfileOrder(&self.profiles));
+        }
     }
 
     pub(crate) fn place(&mut self, info: &Arc<PodInfo>, node: &str) {
@@ -428,9 +449,10 @@ impl Scheduler {
         self.nodes.unplace(key);
         self.observe(|p, nodes| p.observe(TableChange::Unplaced(&before.info, before.node), nodes));
         self.event(ClusterEvent::PodGone(before.info, node), now);
+        self.victim_gone(key);
     }
 
-    fn observe(&mut self, mut tell: impl FnMut(&mut dyn crate::Plugin, &NodeTable)) {
+    pub(crate) fn observe(&mut self, mut tell: impl FnMut(&mut dyn crate::Plugin, &NodeTable)) {
         for (profile, _) in &mut self.profiles {
             for plugin in profile.plugins_mut() {
                 tell(plugin.as_mut(), &self.nodes);
@@ -486,7 +508,7 @@ impl Scheduler {
                 let lower: Vec<PodKey> = lower.map(|p| p.key.clone()).collect();
                 lower.iter().for_each(|key| self.settle_nomination(key));
                 self.nodes.nominate(info.clone(), node);
-                self.victims.insert(info.key.clone(), victims.clone());
+                self.await_victims(&info.key, victims.clone());
                 Some((self.nodes.name(node).clone(), victims))
             }
         }

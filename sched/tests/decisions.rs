@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kubewright_core::Target;
 use kubewright_sched::framework::{CycleContext, Permit, Plugin, Points};
-use kubewright_sched::{Decision, NodeIndex, PodKey, Profile, QueueOptions, Refusal, Scheduler};
+use kubewright_sched::{Decision, NodeIndex, PodKey, Profile, QueueOptions, Refusal, Scheduler, SteadyTime};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,8 +216,52 @@ fn permit_and_reserve_can_hold_and_refuse() {
     assert_eq!((next(&mut s, 0), next(&mut s, 0)), ("waits".to_owned(), "waits".to_owned()));
     assert_eq!(s.next_wake(), Some(at(1)));
     assert!(matches!(s.allow(&PodKey::new("n", "p"), at(0)), Some(Decision::Bind { .. })));
-    let given_up: Vec<_> = s.advance(at(1)).iter().map(|p| p.key.name.to_string()).collect();
-    assert_eq!(given_up, ["q"]);
+    let given_up = s.advance(at(1));
+    let [Decision::Unschedulable { pod, diagnosis, .. }] = given_up.as_slice() else {
+        panic!("one is given up, not {given_up:?}")
+    };
+    assert_eq!(pod.key.name, "q");
+    assert!(diagnosis.to_string().contains("timeout while waiting on permit"), "{diagnosis}");
+}
+
+#[test]
+fn a_node_that_goes_while_a_pod_is_on_its_way_is_noticed() {
+    let profile = Profile::defaults("default-scheduler").plugin(Gatekeeper).build().unwrap();
+    let mut s = Scheduler::new(vec![profile], QueueOptions::default(), 1).unwrap();
+    for name in ["a", "b"] {
+        s.apply_node(Arc::new(serde_json::from_value(node(name, json!({}), json!({}))).unwrap()), at(0));
+    }
+    add(&mut s, &pod("p", json!({})), 0);
+    let Some(Decision::Wait { .. }) = s.schedule_one(at(0)) else { panic!("it is held") };
+    let chosen =
+        ["a", "b"].into_iter().find(|n| s.nodes().find(n).is_some_and(|i| s.nodes().pod_count(i) == 1));
+    s.remove_node(chosen.expect("it has a place"), at(0));
+    assert!(s.allow(&PodKey::new("n", "p"), at(0)).is_none(), "its node is gone");
+    s.advance(at(1));
+    let Some(Decision::Wait { .. }) = s.schedule_one(at(1)) else { panic!("it is tried again") };
+    assert!(
+        matches!(s.allow(&PodKey::new("n", "p"), at(1)), Some(Decision::Bind { node, .. }) if Some(node.as_str()) != chosen)
+    );
+}
+
+#[test]
+fn clocks_that_jump_cost_nobody_a_day() {
+    let mut time = SteadyTime::default();
+    let mut s = scheduler(&[node("a", json!({}), json!({}))]);
+    add(&mut s, &pod("p", json!({})), 0);
+    let day = 86_400;
+    let now = time.of(at(day));
+    let Some(Decision::Bind { pod, .. }) = s.schedule_one(now) else { panic!("it is bound") };
+    s.failed(&pod.key, now);
+    // The clock is set back by a day, and a second passes: the back-off is over.
+    let now = time.of(at(0));
+    s.advance(now);
+    assert!(s.schedule_one(now).is_none(), "it backs off");
+    let now = time.of(at(1));
+    s.advance(now);
+    assert!(matches!(s.schedule_one(now), Some(Decision::Bind { .. })));
+    // Set forward by a year, nothing is lost either.
+    assert_eq!(time.of(at(365 * day)), at(365 * day + day));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Cluster, node, pod, with};
-use kubewright_sched::{ClusterObject, PodKey};
+use common::{Cluster, at, node, pod, with};
+use kubewright_sched::{ClusterObject, Decision, PodKey, Scheduler};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A pod that runs on a node since so many seconds.
 fn running(name: &str, on: &str, cpu: &str, priority: i32, since: i64) -> Value {
@@ -85,19 +86,20 @@ fn disruption_budgets_are_spared() {
 
 #[test]
 fn the_node_is_kept_for_the_pod_that_it_was_cleared_for() {
-    let mut c = cluster(&[running("x", "a", "4", 0, 0), running("y", "b", "4", 9, 0)]);
-    assert_eq!(c.place(&urgent("4")), "a < x");
+    let (x, z) = (running("x", "a", "2", 0, 0), running("z", "a", "2", 0, 0));
+    let mut c = cluster(&[x, z, running("y", "b", "4", 9, 0)]);
+    assert_eq!(c.place(&urgent("4")), "a < x z");
     let attempt = c.scheduler.attempts().of(&PodKey::new("n", "p")).cloned().unwrap();
     let considered = attempt.diagnosis.unwrap().considered.unwrap();
-    assert_eq!((considered.nodes, considered.victims.len(), considered.violations), (2, 1, 0));
-    // While the victim is still there, nobody else is evicted for the pod.
+    assert_eq!((considered.nodes, considered.victims.len(), considered.violations), (2, 2, 0));
+    // While a victim is still there, nobody else is evicted for the pod.
     c.pass(400);
     assert!(c.next().contains("not eligible due to a terminating pod on the nominated node"));
     c.remove("x");
     // Others of its priority and below leave the room alone.
     c.add(&pod("q", "1", json!({"priority": 1})));
     assert!(c.next().contains("2 Insufficient cpu"), "the room is taken");
-    c.pass(20);
+    c.remove("z");
     assert_eq!(c.next(), "a");
     assert_eq!(c.scheduler.attempts().of(&PodKey::new("n", "p")).unwrap().feasible, 1);
 }
@@ -113,4 +115,29 @@ fn pods_that_are_in_the_way_by_affinity_are_evicted() {
     c.remove("x");
     c.pass(20);
     assert_eq!(c.next(), "a");
+}
+
+#[test]
+fn whom_room_was_made_for_is_tried_when_the_last_victim_is_gone() {
+    let mut scheduler = Scheduler::with_defaults(1);
+    scheduler.apply_node(Arc::new(serde_json::from_value(node("a", json!({}))).unwrap()), at(0));
+    let apply =
+        |s: &mut Scheduler, pod: Value| s.apply_pod(Arc::new(serde_json::from_value(pod).unwrap()), at(0));
+    for name in ["one", "two"] {
+        apply(&mut scheduler, pod(name, "2", json!({"nodeName": "a"})));
+    }
+    apply(&mut scheduler, pod("urgent", "4", json!({"priority": 100})));
+    let decision = scheduler.schedule_one(at(0));
+    let Some(Decision::Unschedulable { nominated: Some((node, victims)), .. }) = decision else {
+        panic!("room is made, not {decision:?}")
+    };
+    assert_eq!((node.as_str(), victims.len()), ("a", 2));
+    scheduler.remove_pod(&victims[0], at(0));
+    assert!(scheduler.schedule_one(at(0)).is_none(), "one is still there");
+    scheduler.remove_pod(&victims[1], at(0));
+    let decision = scheduler.schedule_one(at(0));
+    assert!(
+        matches!(decision, Some(Decision::Bind { .. })),
+        "without waiting for its back-off: {decision:?}"
+    );
 }

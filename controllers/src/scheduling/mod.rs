@@ -7,10 +7,11 @@ mod objects;
 mod report;
 
 use extenders::Extenders;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kubewright_core::{ApiError, ApiRequest, GroupVersionResource, Reason, Verb};
 use kubewright_reconcile::{Change, Context, Controller, Subscription};
-use kubewright_sched::{Consultation, Decision, Diagnosis, PodInfo, PodKey, Scheduler};
+use kubewright_sched::{Consultation, Decision, Diagnosis, PodInfo, PodKey, Scheduler, SteadyTime};
 use objects::{Fact, Objects};
 use smol_str::SmolStr;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ struct Loop {
     objects: Objects,
     extenders: Arc<Extenders>,
     calls: JoinSet<Done>,
+    /// The clock may be set back; the scheduler's time never goes back.
+    time: SteadyTime,
 }
 
 impl Loop {
@@ -67,7 +70,8 @@ impl Loop {
         let pods = cx.informers().of::<Pod>().subscribe();
         let objects = Objects::follow(&cx);
         let extenders = Arc::new(Extenders::new(scheduler.extenders()));
-        Loop { cx, scheduler, nodes, pods, objects, extenders, calls: JoinSet::new() }
+        let (calls, time) = (JoinSet::new(), SteadyTime::default());
+        Loop { cx, scheduler, nodes, pods, objects, extenders, calls, time }
     }
 
     async fn run(mut self) {
@@ -93,6 +97,10 @@ impl Loop {
         }
     }
 
+    fn now(&mut self) -> Timestamp {
+        self.time.of(self.cx.now())
+    }
+
     /// Takes in what is there, nodes first.
     fn take_in(&mut self) {
         for _ in 0..CHANGES_MAX {
@@ -111,7 +119,7 @@ impl Loop {
     }
 
     fn node(&mut self, change: Change<Node>) {
-        let now = self.cx.now();
+        let now = self.now();
         match change {
             Change::Applied { object, .. } => self.scheduler.apply_node(object, now),
             Change::Deleted(node) => {
@@ -121,7 +129,7 @@ impl Loop {
     }
 
     fn pod(&mut self, change: Change<Pod>) {
-        let now = self.cx.now();
+        let now = self.now();
         match change {
             Change::Applied { object, .. } => self.scheduler.apply_pod(object, now),
             Change::Deleted(pod) => self.scheduler.remove_pod(&PodKey::of(&pod), now),
@@ -129,7 +137,7 @@ impl Loop {
     }
 
     fn fact(&mut self, fact: Fact) {
-        let now = self.cx.now();
+        let now = self.now();
         match fact {
             Fact::Applied(object) => self.scheduler.apply_object(&object, now),
             Fact::Deleted(object) => self.scheduler.remove_object(&object, now),
@@ -145,12 +153,14 @@ impl Loop {
             }
             Some(Done::Bound(pod, _, Err(e))) => self.failed(&pod.key, &e),
             Some(Done::Prepared(key, Ok(()))) => {
-                let decision = self.scheduler.prepared(&key, self.cx.now());
+                let now = self.now();
+                let decision = self.scheduler.prepared(&key, now);
                 decision.into_iter().for_each(|d| self.carry_out(d));
             }
             Some(Done::Prepared(key, Err(e))) => self.failed(&key, &e),
             Some(Done::Consulted(key, answer)) => {
-                let decision = self.scheduler.consulted(&key, answer, self.cx.now());
+                let now = self.now();
+                let decision = self.scheduler.consulted(&key, answer, now);
                 decision.into_iter().for_each(|d| self.carry_out(d));
             }
             Some(Done::Preempting(pod, diagnosis, choice)) => {
@@ -170,12 +180,15 @@ impl Loop {
         } else {
             tracing::warn!(pod = %key, %error, "binding failed; it is tried again");
         }
-        self.scheduler.failed(key, self.cx.now());
+        let now = self.now();
+        self.scheduler.failed(key, now);
     }
 
     fn decide(&mut self) {
-        let now = self.cx.now();
-        self.scheduler.advance(now);
+        let now = self.now();
+        for decision in self.scheduler.advance(now) {
+            self.carry_out(decision);
+        }
         loop {
             for decision in self.scheduler.take_prepared(now) {
                 self.carry_out(decision);
@@ -246,8 +259,9 @@ impl Loop {
         });
     }
 
-    fn until_wake(&self) -> Duration {
-        let due = self.scheduler.next_wake().map(|at| at.duration_since(self.cx.now()));
+    fn until_wake(&mut self) -> Duration {
+        let now = self.now();
+        let due = self.scheduler.next_wake().map(|at| at.duration_since(now));
         let due = due.map(|d| Duration::try_from(d).unwrap_or(Duration::ZERO));
         due.unwrap_or(TICK).min(TICK).max(Duration::from_millis(1))
     }

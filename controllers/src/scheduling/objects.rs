@@ -41,7 +41,8 @@ impl Objects {
             };
         }
         kinds!(Namespace Service ReplicationController ReplicaSet StatefulSet PodDisruptionBudget
-               PersistentVolumeClaim PersistentVolume StorageClass CsiNode CsiDriver CsiStorageCapacity);
+               PersistentVolumeClaim PersistentVolume StorageClass CsiNode CsiDriver CsiStorageCapacity
+               ResourceClaim DeviceClass ResourceSlice);
         Objects { receiver, unseen: tasks.len(), _tasks: tasks }
     }
 

@@ -1,6 +1,7 @@
 //! What the scheduler tells the API of its decisions: conditions, events, and the eviction of victims.
 
 use super::pod_request;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kubewright_core::{ApiError, ContentType, Reason, Verb};
 use kubewright_reconcile::{Context, EventType};
@@ -41,17 +42,21 @@ pub(super) async fn unschedulable(
     events.event_about(regarding, EventType::Warning, "FailedScheduling", "Scheduling", &message);
     let (node, victims) = nominated.unzip();
     let reason = if diagnosis.is_error() { "SchedulerError" } else { "Unschedulable" };
-    if let Err(e) = write_condition(cx, pod, reason, &message, node.as_deref()).await {
-        tracing::debug!(pod = %pod.key, error = %e, "the pod's condition was not written");
-    }
-    let mut evicted = true;
-    for victim in victims.into_iter().flatten() {
-        if let Err(e) = evict(cx, pod, &victim).await {
-            tracing::warn!(pod = %victim, error = %e, "preemption: the victim was not deleted");
-            evicted = false;
+    let condition = async {
+        if let Err(e) = write_condition(cx, pod, reason, &message, node.as_deref()).await {
+            tracing::debug!(pod = %pod.key, error = %e, "the pod's condition was not written");
         }
-    }
-    evicted
+    };
+    // All at once, so that the store can commit them together.
+    let evictions = victims.iter().flatten().map(|victim| async move {
+        let evicted = evict(cx, pod, victim).await;
+        if let Err(e) = &evicted {
+            tracing::warn!(pod = %victim, error = %e, "preemption: the victim was not deleted");
+        }
+        evicted.is_ok()
+    });
+    let ((), evicted) = tokio::join!(condition, join_all(evictions));
+    evicted.into_iter().all(|gone| gone)
 }
 
 /// Says why a pod has to go, and deletes it.

@@ -299,6 +299,18 @@ pub(super) fn default_preemption(args: &Value) -> Made {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct DynamicResourcesArgs {
+    filter_timeout: Option<String>,
+    binding_timeout: Option<String>,
+}
+
+pub(super) fn dynamic_resources(args: &Value) -> Made {
+    let _: DynamicResourcesArgs = read(args)?;
+    Ok(Box::new(crate::plugins::DynamicResources::default()))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 struct VolumeBindingArgs {
     bind_timeout_seconds: Option<i64>,
     shape: Vec<Point>,

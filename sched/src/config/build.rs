@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Upstream's default plugins with their weights, in order.
-const DEFAULTS: [(&str, i64); 18] = [
+const DEFAULTS: [(&str, i64); 20] = [
     ("SchedulingGates", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
@@ -27,6 +27,8 @@ const DEFAULTS: [(&str, i64); 18] = [
     ("VolumeZone", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
+    ("DynamicResources", 0),
+    ("NodeDeclaredFeatures", 0),
     ("DefaultPreemption", 0),
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),

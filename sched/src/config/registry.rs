@@ -34,9 +34,11 @@ impl Registry {
         let makers: Vec<(&str, Make)> = vec![
             ("DefaultBinder", plain(|| plugins::DefaultBinder)),
             ("DefaultPreemption", Box::new(args::default_preemption)),
+            ("DynamicResources", Box::new(args::dynamic_resources)),
             ("ImageLocality", plain(|| plugins::ImageLocality)),
             ("InterPodAffinity", Box::new(args::inter_pod_affinity)),
             ("NodeAffinity", Box::new(args::node_affinity)),
+            ("NodeDeclaredFeatures", plain(|| plugins::NodeDeclaredFeatures)),
             ("NodeName", plain(|| plugins::NodeName)),
             ("NodePorts", plain(|| plugins::NodePorts)),
             ("NodeResourcesBalancedAllocation", Box::new(args::balanced_allocation)),

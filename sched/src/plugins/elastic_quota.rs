@@ -122,7 +122,7 @@ impl Plugin for ElasticQuota {
         let (pod, sign) = match change {
             TableChange::Placed(pod, _) => (pod, 1),
             TableChange::Unplaced(pod, _) => (pod, -1),
-            TableChange::Node(_) => return,
+            TableChange::Node(_) | TableChange::Object(_) | TableChange::ObjectGone(_) => return,
         };
         let used = self.used.entry(pod.key.namespace.clone()).or_default();
         *used = used.plus(Amounts::of(pod), sign);

@@ -4,11 +4,13 @@ mod allocation;
 mod balanced_allocation;
 mod default_binder;
 mod default_preemption;
+mod dynamic_resources;
 mod elastic_quota;
 mod gang;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
+mod node_declared_features;
 mod node_name;
 mod node_ports;
 mod node_resources_fit;
@@ -27,11 +29,13 @@ pub use allocation::WeightedResource;
 pub use balanced_allocation::BalancedAllocation;
 pub use default_binder::DefaultBinder;
 pub use default_preemption::DefaultPreemption;
+pub use dynamic_resources::DynamicResources;
 pub use elastic_quota::{Amounts, ElasticQuota, Quota};
 pub use gang::{GROUP_LABEL, Gang, SIZE_ANNOTATION};
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;
+pub use node_declared_features::NodeDeclaredFeatures;
 pub use node_name::NodeName;
 pub use node_ports::NodePorts;
 pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy};
@@ -64,6 +68,8 @@ pub fn defaults() -> Vec<(Box<dyn Plugin>, i64)> {
         (Box::new(VolumeZone), 1),
         (Box::new(PodTopologySpread::default()), 2),
         (Box::new(InterPodAffinity::default()), 2),
+        (Box::new(DynamicResources::default()), 1),
+        (Box::new(NodeDeclaredFeatures), 1),
         (Box::new(DefaultPreemption::default()), 1),
         (Box::new(BalancedAllocation::default()), 1),
         (Box::new(ImageLocality), 1),

@@ -175,7 +175,7 @@ impl Plugin for VolumeBinding {
     }
 
     fn points(&self) -> Points {
-        Points::PRE_FILTER | Points::FILTER | Points::RESERVE | Points::PRE_BIND
+        Points::PRE_FILTER | Points::FILTER | Points::RESERVE | Points::PRE_BIND | Points::POST_BIND
     }
 
     fn pre_filter(&self, cx: CycleContext<'_>) -> PreFilter {

@@ -20,6 +20,12 @@ pub(crate) enum Step {
     RemovePod(usize),
 }
 
+/// The volumes: a name, and the zones that reach it; none means all nodes.
+pub(crate) const VOLUMES: [(&str, &[&str]); 3] = [("v0", &["z0"]), ("v1", &["z1", "z2"]), ("v2", &[])];
+
+/// The one service: pods of namespace `a` with this colour are its.
+pub(crate) const SERVED: (&str, &str) = ("a", "red");
+
 /// A cluster's history.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -176,14 +182,23 @@ fn pod() -> impl Strategy<Value = Value> {
         vec(toleration, 0..3),
         affinity,
         option::weighted(0.35, vec(constraint(), 1..3)),
-        (select(vec!["a", "b:1", "c"]), option::weighted(0.1, 80..82i64)),
+        (
+            select(vec!["a", "b:1", "c"]),
+            option::weighted(0.1, 80..82i64),
+            option::weighted(0.15, select(VOLUMES.map(|(name, _)| name).to_vec())),
+            select(vec![0, 0, 0, 5, 9]),
+        ),
     )
-        .prop_map(|(namespace, (colour, revision), (cpu, memory, gpu), tolerations, affinity, spread, (image, port))| {
+        .prop_map(|(namespace, (colour, revision), (cpu, memory, gpu), tolerations, affinity, spread, (image, port, claim, priority))| {
             let mut requests = serde_json::Map::new();
             cpu.map(|n| requests.insert("cpu".to_owned(), json!(format!("{}m", n * 100))));
             memory.map(|n| requests.insert("memory".to_owned(), json!(format!("{}Mi", n * 100))));
             gpu.then(|| requests.insert("example.com/gpu".to_owned(), json!("1")));
             let ports: Vec<Value> = port.iter().map(|p| json!({"containerPort": p, "hostPort": p, "protocol": "TCP"})).collect();
+            let volumes: Vec<Value> = claim
+                .iter()
+                .map(|c| json!({"name": "v", "persistentVolumeClaim": {"claimName": c}}))
+                .collect();
             let (node, near, far) = affinity;
             let mut labels = json!({"revision": revision});
             if let Some(colour) = colour {
@@ -196,6 +211,8 @@ fn pod() -> impl Strategy<Value = Value> {
                     "tolerations": tolerations,
                     "affinity": {"nodeAffinity": node, "podAffinity": near, "podAntiAffinity": far},
                     "topologySpreadConstraints": spread.unwrap_or_default(),
+                    "volumes": volumes,
+                    "priority": priority,
                 },
             })
         })

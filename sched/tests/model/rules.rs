@@ -1,5 +1,6 @@
 //! The filters, straight from the documentation.
 
+use crate::cluster::VOLUMES;
 use k8s_openapi::api::core::v1::{
     Namespace, Node, NodeSelectorTerm, Pod, PodAffinityTerm, Taint, TopologySpreadConstraint,
 };
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) type Labels = BTreeMap<String, String>;
 
 /// All that exists.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct World {
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) nodes: Vec<Node>,
@@ -114,6 +115,12 @@ pub(crate) fn constraints(pod: &Pod, hard: bool) -> Vec<TopologySpreadConstraint
     all.into_iter().filter(|c| (c.when_unsatisfiable == "DoNotSchedule") == hard).collect()
 }
 
+/// The claims that a pod names.
+pub(crate) fn claims(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes.filter_map(|v| v.persistent_volume_claim.as_ref()).map(|c| c.claim_name.clone()).collect()
+}
+
 /// What a pod asks for of a resource: CPU in millicores, other things whole.
 pub(crate) fn asks(pod: &Pod, resource: &str, assumed: i64) -> i64 {
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
@@ -165,7 +172,7 @@ impl World {
     }
 
     /// The first plugin, in upstream's order, that refuses the node.
-    fn refused(&self, pod: &Pod, node: &Node) -> Option<&'static str> {
+    pub(crate) fn refused(&self, pod: &Pod, node: &Node) -> Option<&'static str> {
         let cordoned = node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or(false);
         let cordon = Taint {
             key: "node.kubernetes.io/unschedulable".to_owned(),
@@ -183,6 +190,8 @@ impl World {
             Some("NodePorts")
         } else if !self.fits(pod, node) {
             Some("NodeResourcesFit")
+        } else if !self.reaches_volumes(pod, node) {
+            Some("VolumeBinding")
         } else if !self.spreads(pod, node) {
             Some("PodTopologySpread")
         } else if !self.is_welcome(pod, node) {
@@ -190,6 +199,15 @@ impl World {
         } else {
             None
         }
+    }
+
+    /// Whether the zones of the pod's volumes hold the node.
+    fn reaches_volumes(&self, pod: &Pod, node: &Node) -> bool {
+        claims(pod).iter().all(|claim| {
+            let (_, zones) = VOLUMES.iter().find(|(name, _)| name == claim).expect("a volume");
+            let zone = label(node, "topology.kubernetes.io/zone");
+            zones.is_empty() || zone.is_some_and(|z| zones.contains(&z.as_str()))
+        })
     }
 
     fn ports_free(&self, pod: &Pod, node: &Node) -> bool {

@@ -1,10 +1,12 @@
 //! The scores, straight from the documentation and upstream's formulas.
 
+use crate::cluster::SERVED;
 use crate::rules::{
     Judgement, World, asks, constraints, label, labels, name, offers, required_terms, taints, term_matches,
     tolerates,
 };
 use k8s_openapi::api::core::v1::{Node, Pod, TopologySpreadConstraint, WeightedPodAffinityTerm};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet};
 
 type Raw = BTreeMap<String, i64>;
@@ -132,11 +134,14 @@ impl World {
         reason = "upstream counts in doubles"
     )]
     fn spread_scores(&self, pod: &Pod, feasible: &[&Node]) -> Option<Raw> {
-        let soft = constraints(pod, false);
+        let own = constraints(pod, false);
+        // Pods of a service that say nothing themselves spread a little; nodes need not have all the labels then.
+        let by_default = own.is_empty() && constraints(pod, true).is_empty() && is_served(pod);
+        let soft = if by_default { defaults() } else { own };
         if soft.is_empty() {
             return None;
         }
-        let has_all = |n: &Node| soft.iter().all(|c| label(n, &c.topology_key).is_some());
+        let has_all = |n: &Node| by_default || soft.iter().all(|c| label(n, &c.topology_key).is_some());
         let scored: Vec<&Node> = feasible.iter().copied().filter(|n| has_all(n)).collect();
         let count = |c: &TopologySpreadConstraint, n: &Node| {
             self.pods_on(n).iter().filter(|p| self.counted(c, pod, p)).count() as f64
@@ -145,8 +150,12 @@ impl World {
         for node in &scored {
             let mut sum = 0.0;
             for c in &soft {
-                let values: BTreeSet<&String> =
-                    scored.iter().filter_map(|n| label(n, &c.topology_key)).collect();
+                if label(node, &c.topology_key).is_none() {
+                    continue;
+                }
+                // Nodes without the label are one domain more.
+                let values: BTreeSet<Option<&String>> =
+                    scored.iter().map(|n| label(n, &c.topology_key)).collect();
                 let host = c.topology_key == "kubernetes.io/hostname";
                 let size = if host { scored.len() } else { values.len() };
                 let matching = if host {
@@ -211,6 +220,28 @@ impl World {
         }
         raw
     }
+}
+
+/// Whether the service has the pod.
+fn is_served(pod: &Pod) -> bool {
+    let (namespace, colour) = SERVED;
+    pod.metadata.namespace.as_deref() == Some(namespace)
+        && labels(pod).get("colour").is_some_and(|c| c == colour)
+}
+
+/// Upstream's default constraints, over the pods of the service.
+fn defaults() -> Vec<TopologySpreadConstraint> {
+    let one = |key: &str, max_skew: i32| TopologySpreadConstraint {
+        topology_key: key.to_owned(),
+        max_skew,
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some([("colour".to_owned(), SERVED.1.to_owned())].into()),
+            match_expressions: None,
+        }),
+        ..TopologySpreadConstraint::default()
+    };
+    vec![one("kubernetes.io/hostname", 3), one("topology.kubernetes.io/zone", 5)]
 }
 
 /// Tolerations that speak of a hard effect say nothing about preferences.

@@ -1,7 +1,8 @@
 //! Pods with claims on the real server, in process: bound volumes, volumes chosen together with the node, volumes that a provisioner of
-//! the test makes, and ephemeral ones.
+//! the test makes, ephemeral ones, and devices.
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kubewright::client::{Api, Client, DeleteOptions};
 use kubewright::core::{ApiError, Resource};
@@ -195,5 +196,57 @@ async fn pods_go_where_their_volumes_are_or_can_be_made() {
         assert!(start.elapsed() < Duration::from_secs(60), "the claim of a pod that went stays");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    c.plane.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_go_where_their_devices_are_and_give_them_back() {
+    let c = Cluster::start().await;
+    let class = json!({"metadata": {"name": "gpu"}, "spec": {"selectors": [{"cel": {"expression":
+        "device.driver == 'gpu.example.com' && device.attributes['gpu.example.com'].model == 'new'"}}]}});
+    let classes = Api::<DeviceClass>::all(c.client.clone());
+    classes.create(&serde_json::from_value(class).unwrap()).await.unwrap();
+    for (node, model) in [("a", "old"), ("b", "new")] {
+        let device = json!({"name": "gpu-0", "attributes": {"model": {"string": model}}});
+        let slice = json!({"metadata": {"name": format!("of-{node}")}, "spec": {"driver": "gpu.example.com", "nodeName": node,
+            "pool": {"name": node, "generation": 1, "resourceSliceCount": 1}, "devices": [device]}});
+        let slices = Api::<ResourceSlice>::all(c.client.clone());
+        slices.create(&serde_json::from_value(slice).unwrap()).await.unwrap();
+    }
+    let devices = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}});
+    c.create::<ResourceClaimTemplate>(json!({"metadata": {"name": "one-gpu"}, "spec": {"spec": devices}}))
+        .await;
+    let pod = |name: &str| {
+        json!({"metadata": {"name": name}, "spec": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+            "containers": [{"name": "c", "image": "i", "resources": {"claims": [{"name": "gpu"}]}}]}})
+    };
+    c.create::<Pod>(pod("first")).await;
+    assert_eq!(c.node_of("first").await, "b");
+    let claim_of = async |name: &str| {
+        let pod = c.api::<Pod>().get(name).await.unwrap();
+        let made =
+            pod.status.as_ref()?.resource_claim_statuses.as_ref()?.first()?.resource_claim_name.clone()?;
+        c.api::<ResourceClaim>().get_opt(&made).await.unwrap()
+    };
+    let claim = claim_of("first").await.expect("it was made");
+    let status = claim.status.clone().unwrap_or_default();
+    let results = status.allocation.and_then(|a| a.devices).and_then(|d| d.results).unwrap_or_default();
+    assert_eq!((results[0].pool.as_str(), results[0].device.as_str()), ("b", "gpu-0"));
+    assert_eq!(status.reserved_for.unwrap_or_default()[0].name, "first");
+    // There is one such device: the second pod has it when the first is gone.
+    c.create::<Pod>(pod("second")).await;
+    let start = Instant::now();
+    let refused = |p: &Pod| {
+        let conditions = p.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+        conditions
+            .iter()
+            .any(|c| c.message.as_deref().is_some_and(|m| m.contains("2 cannot allocate all claims")))
+    };
+    while !refused(&c.api::<Pod>().get("second").await.unwrap()) {
+        assert!(start.elapsed() < Duration::from_secs(60), "the second pod is not refused");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    c.api::<Pod>().delete("first", &DeleteOptions::now()).await.unwrap();
+    assert_eq!(c.node_of("second").await, "b");
     c.plane.shutdown().await.unwrap();
 }
