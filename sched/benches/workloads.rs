@@ -1,22 +1,26 @@
 //! The pure scheduling cycle under upstream's scheduler_perf workloads, read from plain descriptions in
-//! `benches/workloads/*.yaml` and, for what a whole plane can't run, `benches/pure/*.yaml`.
+//! `benches/workloads/*.yaml`.
 //!
-//! `cargo bench -p kubewright-sched -- [NAME ...] [--nodes N] [--runs N] [--file PATH] [--explain off] [--chart FOLDER] [--trace FOLDER]`
+//! `cargo bench -p kubewright-sched -- [NAME ...] [--nodes N] [--runs N] [--file PATH] [--explain off] [--report FILE] [--trace FOLDER]`
 //!
 //! A line for each workload and size: pods placed per CPU second of the cycle (queue, filters, scores, reservation, binding request), the
 //! same with taking in the pods and their bindings, pods per second of wall time, percentiles of one decision (wall time), how many times
-//! the peer's figure the first is, and memory of the process. There is one thread, so that CPU time is wall time on an idle machine. `--chart` draws throughput over time for each (SVG), `--trace` records what the scheduler was told, and
+//! the peer's figure the first is, and memory of the process. There is one thread, so that CPU time is wall time on an idle machine. `--report` writes all that as a page with a chart of throughput over
+//! time for each, `--trace` records what the scheduler was told, and
 //! `--replay FILE` runs such a record under the profile here, and `--memory` weighs nodes and bound pods. A plugin of your own is benched by adding one line to [`profile`].
 
 mod describe;
 
+use describe::report::{self, Report as Page};
 use describe::{Size, Workload};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kubewright_core::{ApiRequest, RequestBody, Target};
 use kubewright_sched::{ClusterObject, Decision, PodInfo, Profile, QueueOptions, Scheduler, Trace};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use smol_str::SmolStr;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,27 +54,21 @@ struct Bench {
     report: Report,
     /// Bindings that the scheduler has not seen confirmed yet.
     unconfirmed: Vec<(Arc<PodInfo>, SmolStr)>,
+    /// Objects of single pods, by resource and name.
+    objects: HashMap<(String, String), Value>,
+    /// Those that changed with bindings.
+    changed: Vec<(String, String)>,
 }
 
 fn node(workload: &Workload, n: usize) -> Arc<Node> {
     Arc::new(serde_json::from_value(describe::node(workload, n)).expect("a node"))
 }
 
-/// A pod out of a template; `$name` in it stands for the pod's name.
+/// A pod out of a template.
 fn pod(template: &Value, name: &str) -> Arc<Pod> {
     let mut pod = describe::pod(template, name);
     pod["metadata"]["uid"] = json!(name);
-    name_all(&mut pod, name);
     Arc::new(serde_json::from_value(pod).expect("a pod"))
-}
-
-fn name_all(value: &mut Value, name: &str) {
-    match value {
-        Value::String(text) if text == "$name" => name.clone_into(text),
-        Value::Array(list) => list.iter_mut().for_each(|v| name_all(v, name)),
-        Value::Object(fields) => fields.values_mut().for_each(|v| name_all(v, name)),
-        _ => {}
-    }
 }
 
 impl Bench {
@@ -92,7 +90,15 @@ impl Bench {
         for n in 0..size.nodes {
             scheduler.apply_node(node(workload, n), now);
         }
-        Bench { scheduler, now, report: Report::default(), unconfirmed: Vec::new() }
+        let report = Report::default();
+        let (unconfirmed, objects, changed) = (Vec::new(), HashMap::new(), Vec::new());
+        let mut bench = Bench { scheduler, now, report, unconfirmed, objects, changed };
+        workload.objects.iter().for_each(|o| bench.apply(o));
+        for n in 0..size.nodes {
+            let objects = describe::named(&workload.each_node, "$node", &format!("node-{n:05}"));
+            objects.iter().for_each(|o| bench.apply(o));
+        }
+        bench
     }
 
     /// Takes pods in, which is timed.
@@ -139,7 +145,8 @@ impl Bench {
                 self.report.decisions.push(start.elapsed());
             }
             match decision {
-                Some(Decision::Bind { pod, node, .. }) => {
+                Some(Decision::Bind { pod, node, requests, .. }) => {
+                    self.carry_out(&requests);
                     self.report.placed += 1;
                     self.unconfirmed.push((pod, node));
                 }
@@ -147,6 +154,17 @@ impl Bench {
                     for victim in nominated.into_iter().flat_map(|(_, victims)| victims) {
                         self.scheduler.remove_pod(&victim, self.now);
                         self.report.evicted += 1;
+                    }
+                }
+                Some(Decision::Prepare { pod, requests, .. }) => {
+                    self.carry_out(&requests);
+                    self.bind_claims(&requests);
+                    if let Some(Decision::Bind { pod, node, .. }) =
+                        self.scheduler.prepared(&pod.key, self.now)
+                    {
+                        self.scheduler.bound(&pod.key);
+                        self.report.placed += 1;
+                        self.unconfirmed.push((pod, node));
                     }
                 }
                 Some(_) => {}
@@ -178,28 +196,61 @@ impl Bench {
             })
             .collect();
         self.take_in(pods);
+        for key in std::mem::take(&mut self.changed) {
+            if let Some(object) = self.objects.get(&key).cloned() {
+                self.apply(&object);
+            }
+        }
     }
 
-    /// The claims of a pod, each bound to a volume of its own.
-    fn claims(&mut self, pod: &Pod) {
-        let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-        let claims = volumes.filter_map(|v| v.persistent_volume_claim.as_ref());
-        claims.for_each(|c| self.claim(&c.claim_name));
-    }
-
-    fn claim(&mut self, name: &str) {
-        let claim = json!({
-            "metadata": {"namespace": "sched-1", "name": name, "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
-            "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": name},
-        });
-        let volume = json!({
-            "metadata": {"name": name},
-            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
-                     "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": name}},
-        });
-        for (resource, object) in [("persistentvolumes", volume), ("persistentvolumeclaims", claim)] {
-            let object = ClusterObject::from_value(resource, &object).expect("valid").expect("known");
+    /// Tells the scheduler of an object, if it looks at such.
+    fn apply(&mut self, object: &Value) {
+        let (_, resource) = describe::resource_of(object);
+        let known = ClusterObject::from_value(resource, object).expect("valid");
+        if let Some(object) = known {
             self.scheduler.apply_object(&object, self.now);
+        }
+    }
+
+    /// Makes the objects of a pod.
+    fn furnish(&mut self, workload: &Workload, name: &str) {
+        for mut object in describe::named(&workload.each, "$name", name) {
+            object["metadata"]["uid"] = json!(name);
+            self.apply(&object);
+            let (_, resource) = describe::resource_of(&object);
+            self.objects.insert((resource.to_owned(), name.to_owned()), object);
+        }
+    }
+
+    /// Carries requests out on the objects of pods; the scheduler sees that with the bindings.
+    fn carry_out(&mut self, requests: &[ApiRequest]) {
+        for request in requests {
+            let (Target::Resource { resource, name: Some(name), .. }, RequestBody::Value { value, .. }) =
+                (&request.target, &request.body)
+            else {
+                continue;
+            };
+            let key = (resource.resource.to_string(), name.to_string());
+            if let Some(object) = self.objects.get_mut(&key) {
+                describe::merge(object, value);
+                self.changed.push(key);
+            }
+        }
+    }
+
+    /// What the binder of claims does: claims get the volumes that were set aside for them.
+    fn bind_claims(&mut self, requests: &[ApiRequest]) {
+        for request in requests {
+            let RequestBody::Value { value, .. } = &request.body else { continue };
+            let Target::Resource { name: Some(volume), .. } = &request.target else { continue };
+            let Some(claim) = value["spec"]["claimRef"]["name"].as_str() else { continue };
+            let key = ("persistentvolumeclaims".to_owned(), claim.to_owned());
+            let Some(object) = self.objects.get_mut(&key) else { continue };
+            let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+                "spec": {"volumeName": volume.as_str()}});
+            describe::merge(object, &bound);
+            let object = object.clone();
+            self.apply(&object);
         }
     }
 }
@@ -220,7 +271,7 @@ fn run(workload: &Workload, size: &Size, options: &Options) -> Report {
     }
     let mut left: Vec<Arc<Pod>> =
         (0..size.pods).map(|n| pod(&workload.pods[n % workload.pods.len()], &format!("pod-{n}"))).collect();
-    left.iter().for_each(|pod| bench.claims(pod));
+    (0..size.pods).for_each(|n| bench.furnish(workload, &format!("pod-{n}")));
     bench.report = Report::default();
     left.reverse();
     let step = if workload.churn > 0 { workload.churn } else { size.pods.max(1) };
@@ -262,53 +313,46 @@ fn resident() -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn print(workload: &Workload, size: &Size, mut reports: Vec<Report>) {
+fn print(workload: &Workload, size: &Size, mut reports: Vec<Report>, page: &mut Page) {
     let rate = |r: &Report| r.placed as f64 / r.cycle.as_secs_f64().max(1e-9);
     reports.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
     let r = &reports[reports.len() / 2];
     let whole = r.placed as f64 / (r.cycle + r.intake).as_secs_f64().max(1e-9);
     let at = |part: usize| r.decisions.get(r.decisions.len() * part / 1000).copied().unwrap_or_default();
     let ratio = size.peer.map_or(String::new(), |peer| format!("{:.0}x", rate(r) / peer));
-    println!(
-        "{:<34} {:>6} {:>6} {:>6} {:>9.0} {:>9.0} {:>9.0} {:>8.1} {:>8.1} {:>8.1} {:>7} {:>6} {:>6}",
-        workload.name,
-        size.nodes,
-        r.placed,
-        r.evicted,
-        rate(r),
-        whole,
-        r.placed as f64 / r.wall.as_secs_f64().max(1e-9),
-        at(500).as_secs_f64() * 1e6,
-        at(990).as_secs_f64() * 1e6,
-        at(999).as_secs_f64() * 1e6,
+    let micros = |part: usize| format!("{:.1}", at(part).as_secs_f64() * 1e6);
+    let row = vec![
+        workload.name.clone(),
+        size.nodes.to_string(),
+        r.placed.to_string(),
+        r.evicted.to_string(),
+        format!("{:.0}", rate(r)),
+        format!("{whole:.0}"),
+        format!("{:.0}", r.placed as f64 / r.wall.as_secs_f64().max(1e-9)),
+        micros(500),
+        micros(990),
+        micros(999),
         ratio,
-        resident() / 1024,
-        r.unplaced,
-    );
+        (resident() / 1024).to_string(),
+        r.unplaced.to_string(),
+    ];
+    println!("{}", line(row.iter().map(String::as_str)));
+    let title = format!("{} on {} nodes: pods/s of cycle time", workload.name, size.nodes);
+    page.add(row, Some(report::chart(&title, SLICE.as_secs_f64(), &r.slices)));
 }
 
-/// Draws pods per second over time.
-#[expect(clippy::cast_precision_loss, reason = "a picture")]
-fn chart(workload: &Workload, size: &Size, report: &Report) -> String {
-    let rate = |n: usize| n as f64 / SLICE.as_secs_f64();
-    let most = report.slices.iter().map(|n| rate(*n)).fold(1.0, f64::max);
-    let step = 760.0 / report.slices.len().max(2) as f64;
-    let points: Vec<String> = report
-        .slices
-        .iter()
-        .enumerate()
-        .map(|(at, n)| format!("{:.1},{:.1}", 30.0 + step * at as f64, 270.0 - 240.0 * rate(*n) / most))
-        .collect();
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 300\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <text x=\"30\" y=\"16\">{} on {} nodes: pods/s of cycle time, up to {most:.0}; {} ms in all</text>\n\
-         <path d=\"M30 30V270H790\" fill=\"none\" stroke=\"gray\"/>\n\
-         <polyline points=\"{}\" fill=\"none\" stroke=\"steelblue\"/>\n</svg>\n",
-        workload.name,
-        size.nodes,
-        report.cycle.as_millis(),
-        points.join(" "),
-    )
+const COLUMNS: [&str; 13] = [
+    "workload", "nodes", "placed", "evict", "cycle/s", "whole/s", "wall/s", "p50 µs", "p99 µs", "p999 µs",
+    "peer", "RSS MB", "left",
+];
+
+fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+    const WIDTHS: [usize; 13] = [34, 6, 6, 6, 9, 9, 9, 8, 8, 8, 7, 6, 6];
+    let cells = cells.zip(WIDTHS).enumerate().map(|(at, (text, width))| match at {
+        0 => format!("{text:<width$}"),
+        _ => format!(" {text:>width$}"),
+    });
+    cells.collect()
 }
 
 /// Replays a record under the profile here.
@@ -337,7 +381,7 @@ struct Options {
     runs: usize,
     files: Vec<PathBuf>,
     explain: bool,
-    chart: Option<PathBuf>,
+    report: Option<PathBuf>,
     trace: Option<PathBuf>,
     replay: Option<PathBuf>,
     memory: bool,
@@ -350,7 +394,7 @@ fn options() -> Options {
         runs: 3,
         files: Vec::new(),
         explain: true,
-        chart: None,
+        report: None,
         trace: None,
         replay: None,
         memory: false,
@@ -362,7 +406,7 @@ fn options() -> Options {
             "--nodes" => options.nodes = arguments.next().and_then(|n| n.parse().ok()),
             "--runs" => options.runs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1).max(1),
             "--file" => options.files.extend(arguments.next().map(PathBuf::from)),
-            "--chart" => options.chart = arguments.next().map(PathBuf::from),
+            "--report" => options.report = arguments.next().map(PathBuf::from),
             "--trace" => options.trace = arguments.next().map(PathBuf::from),
             "--replay" => options.replay = arguments.next().map(PathBuf::from),
             "--memory" => options.memory = true,
@@ -372,9 +416,7 @@ fn options() -> Options {
     }
     if options.files.is_empty() {
         let benches = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches");
-        for folder in ["workloads", "pure"] {
-            options.files.extend(describe::folder(&benches.join(folder)));
-        }
+        options.files = describe::folder(&benches.join("workloads"));
     }
     options
 }
@@ -393,6 +435,10 @@ fn weigh() {
         pods: Vec::new(),
         unschedulable: None,
         churn: 0,
+        objects: Vec::new(),
+        each_node: Vec::new(),
+        each: Vec::new(),
+        binds: false,
     };
     let mut scheduler =
         Scheduler::new(vec![profile()], QueueOptions::default(), 1).expect("one profile has one name");
@@ -419,22 +465,8 @@ fn main() {
     if let Some(file) = &options.replay {
         return replay(file);
     }
-    println!(
-        "{:<34} {:>6} {:>6} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6}",
-        "workload",
-        "nodes",
-        "placed",
-        "evict",
-        "cycle/s",
-        "whole/s",
-        "wall/s",
-        "p50 µs",
-        "p99 µs",
-        "p999 µs",
-        "peer",
-        "RSS MB",
-        "left",
-    );
+    println!("{}", line(COLUMNS.into_iter()));
+    let mut page = Page::new("The pure scheduling cycle", &COLUMNS);
     for file in &options.files {
         let workload = describe::read(file);
         if !options.names.is_empty() && !options.names.iter().any(|n| workload.name.contains(n.as_str())) {
@@ -442,12 +474,10 @@ fn main() {
         }
         for size in workload.sizes.iter().filter(|s| options.nodes.is_none_or(|n| n == s.nodes)) {
             let reports: Vec<Report> = (0..options.runs).map(|_| run(&workload, size, &options)).collect();
-            if let (Some(folder), Some(report)) = (&options.chart, reports.last()) {
-                let file = folder.join(format!("{}-{}.svg", workload.name, size.nodes));
-                let drawn = chart(&workload, size, report);
-                std::fs::write(&file, drawn).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            }
-            print(&workload, size, reports);
+            print(&workload, size, reports, &mut page);
         }
+    }
+    if let Some(file) = &options.report {
+        page.write(file);
     }
 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
+pub(crate) mod report;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,52 @@ pub(crate) struct Workload {
     /// A node comes and goes after so many pods.
     #[serde(default)]
     pub(crate) churn: usize,
+    /// Whole objects that are there before.
+    #[serde(default)]
+    pub(crate) objects: Vec<Value>,
+    /// Whole objects for each node; `$node` in them stands for its name.
+    #[serde(default)]
+    pub(crate) each_node: Vec<Value>,
+    /// Whole objects for each measured pod, there before the clock runs; `$name` in them, and in the pod, stands for its name.
+    #[serde(default)]
+    pub(crate) each: Vec<Value>,
+    /// Whether claims are bound to volumes meanwhile.
+    #[serde(default)]
+    pub(crate) binds: bool,
+}
+
+/// Group and resource of a whole object.
+pub(crate) fn resource_of(object: &Value) -> (&str, &'static str) {
+    let group = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("", |(group, _)| group);
+    let resource = match object["kind"].as_str().unwrap_or("") {
+        "CSINode" => "csinodes",
+        "DeviceClass" => "deviceclasses",
+        "PersistentVolume" => "persistentvolumes",
+        "PersistentVolumeClaim" => "persistentvolumeclaims",
+        "ResourceClaim" => "resourceclaims",
+        "ResourceSlice" => "resourceslices",
+        "Secret" => "secrets",
+        "StorageClass" => "storageclasses",
+        other => panic!("a description may have no {other}"),
+    };
+    (group, resource)
+}
+
+/// The objects with a name filled in for `$name` or `$node`.
+pub(crate) fn named(objects: &[Value], variable: &str, name: &str) -> Vec<Value> {
+    let mut objects = objects.to_vec();
+    objects.iter_mut().for_each(|o| fill(o, variable, name));
+    objects
+}
+
+/// Fills a name in.
+pub(crate) fn fill(value: &mut Value, variable: &str, name: &str) {
+    match value {
+        Value::String(text) if text == variable => name.clone_into(text),
+        Value::Array(list) => list.iter_mut().for_each(|v| fill(v, variable, name)),
+        Value::Object(fields) => fields.values_mut().for_each(|v| fill(v, variable, name)),
+        _ => {}
+    }
 }
 
 /// One size of a workload.
@@ -76,7 +124,8 @@ pub(crate) fn node(workload: &Workload, n: usize) -> Value {
     node
 }
 
-fn merge(into: &mut Value, from: &Value) {
+/// Merges `from` into a value.
+pub(crate) fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
@@ -98,5 +147,6 @@ pub(crate) fn pod(template: &Value, name: &str) -> Value {
         }]},
     });
     merge(&mut pod, template);
+    fill(&mut pod, "$name", name);
     pod
 }
