@@ -16,6 +16,8 @@ pub struct Https {
     pub limits: Limits,
     /// How long a shutdown lets `/readyz` fail before the socket is closed, so that load balancers see it.
     pub shutdown_delay: Duration,
+    /// The authority (PEM) of front proxies, which name the user in headers.
+    pub front_proxy_authority: Option<String>,
     /// Web pages that may ask.
     pub allowed_origins: Option<AllowedOrigins>,
     /// The directives of `Strict-Transport-Security` (`max-age=31536000,includeSubDomains`); none are sent without any.
@@ -30,6 +32,7 @@ impl Https {
             names: Vec::new(),
             limits: Limits::default(),
             shutdown_delay: Duration::ZERO,
+            front_proxy_authority: None,
             allowed_origins: None,
             strict_transport: String::new(),
         }

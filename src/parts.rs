@@ -18,7 +18,7 @@ use kubewright_core::{ApiError, ApiRequest, ApiResponse, Described, Entropy, Kin
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
 use kubewright_server::audit::Audit;
-use kubewright_server::auth::Authorizer;
+use kubewright_server::auth::{Access, Authorizer};
 use kubewright_server::flow::MaxInFlight;
 use kubewright_store::Store;
 use std::path::PathBuf;
@@ -141,6 +141,13 @@ pub fn audit(audit: Audit) -> impl Part {
         builder.audit = Some(audit);
         builder.once("the audit");
     }
+}
+
+/// Changes how callers are known: `access(|access| Ok(access.bootstrap_tokens()))`, issuers of tokens, authenticators of the host's.
+pub fn access(
+    change: impl FnOnce(Access) -> Result<Access, Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+) -> impl Part {
+    move |builder: &mut Builder| builder.access.push(Box::new(change))
 }
 
 /// Who may do what, instead of RBAC.

@@ -11,7 +11,7 @@ use kubewright_core::{Entropy, Registry, SharedClock, SystemClock};
 use kubewright_server::VirtualResource;
 use kubewright_server::admission::Admission;
 use kubewright_server::audit::Audit;
-use kubewright_server::auth::Authorizer;
+use kubewright_server::auth::{Access, Authorizer};
 use kubewright_server::flow::MaxInFlight;
 use kubewright_store::Store;
 use std::collections::BTreeSet;
@@ -34,6 +34,8 @@ pub struct PlaneContext {
 
 #[cfg(feature = "reconcile")]
 type MakeController = Box<dyn FnOnce(&PlaneContext) -> Option<kubewright_reconcile::Controller> + Send>;
+type ChangeAccess =
+    Box<dyn FnOnce(Access) -> Result<Access, Box<dyn std::error::Error + Send + Sync>> + Send>;
 type MakeLayer = Box<dyn FnOnce(ApiService) -> ApiService + Send>;
 
 /// A controller that is made at the start.
@@ -58,6 +60,7 @@ pub struct Builder {
     pub(crate) nodes: Vec<NodePart>,
     pub(crate) https: Option<Https>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
+    pub(crate) access: Vec<ChangeAccess>,
     pub(crate) audit: Option<Audit>,
     pub(crate) flow_control: bool,
     pub(crate) in_flight: Option<MaxInFlight>,
@@ -126,6 +129,7 @@ impl ControlPlane {
             nodes: Vec::new(),
             https: None,
             authorizer: None,
+            access: Vec::new(),
             audit: None,
             flow_control: false,
             in_flight: None,

@@ -2,8 +2,8 @@
 
 #[cfg(feature = "reconcile")]
 mod control;
+mod web;
 
-use crate::Https;
 use crate::error::StartError;
 use crate::parts::ApiService;
 use crate::plane::Builder;
@@ -13,10 +13,8 @@ use kubewright_server::audit::Audit;
 use kubewright_server::auth::{Access, SigningKey, authenticated};
 use kubewright_server::flow::{FlowControl, MaxInFlight};
 use kubewright_server::http::HttpService;
-use kubewright_server::tls::{
-    CertificateAuthority, KeyCertificate, Kubeconfig, KubeconfigCredentials, Server, TlsError,
-};
-use kubewright_server::{ApiServer, DEFAULT_SERVICE_CIDR, NodeConnections, api_service_address};
+use kubewright_server::tls::{CertificateAuthority, Kubeconfig, KubeconfigCredentials, Server, TlsError};
+use kubewright_server::{ApiServer, NodeConnections};
 use kubewright_store::Store;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tower::Layer;
 use tower::util::BoxCloneSyncService;
+use web::{Web, configured};
 
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
@@ -57,17 +56,18 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
     let authority = authority(&parts).map_err(|e| StartError::new("keys", e))?.map(Arc::new);
     // The socket comes first, so that a port in use is told before anything is touched.
     let failed = |e: TlsError| StartError::new("HTTPS", e);
-    let bound = match (&authority, serving(&parts, authority.as_deref()).map_err(failed)?) {
-        (Some(authority), Some((address, serving))) => {
-            let config = authority.server_config(&serving).map_err(failed)?;
-            let limits = parts.https.as_ref().map(|h| h.limits).unwrap_or_default();
-            Some(Server::bind(address, config).await.map_err(failed)?.limits(limits))
-        }
-        _ => None,
+    let limits = parts.https.as_ref().map(|h| h.limits).unwrap_or_default();
+    let web = Web::new(&parts, authority.as_ref()).map_err(failed)?;
+    let bound = match &web {
+        Some(web) => Some(web.bind(limits).await.map_err(failed)?),
+        None => None,
     };
     let address = bound.as_ref().map(Server::local_addr);
     let connections = NodeConnections::new();
-    let access = access(&parts).map_err(|e| StartError::new("keys", e))?;
+    let mut access = access(&parts).map_err(|e| StartError::new("keys", e))?;
+    for change in parts.access.drain(..) {
+        access = change(access).map_err(|e| StartError::new("authentication", e))?;
+    }
     let flow = parts.flow_control.then(|| FlowControl::new(parts.clock.clone()));
     let server =
         api_server(&mut parts, &access, &connections, authority.as_deref(), address, flow.as_ref()).await?;
@@ -91,6 +91,9 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         let service = access.http(service.clone()).closing(https.cancel.clone());
         let service = configured(service, parts.https.as_ref(), audit.as_ref())?;
         https.spawn(bound.serve(service, https.cancel.clone()));
+        if let Some(web) = web {
+            https.spawn(web.renew(https.cancel.clone()));
+        }
     }
     #[cfg(feature = "reconcile")]
     let control = control::Control::start(&mut parts, &client, &connections, authority.as_ref())?;
@@ -110,26 +113,6 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         audit,
         shutdown_delay: parts.https.map_or(Duration::ZERO, |h| h.shutdown_delay),
     })
-}
-
-/// The HTTP face as the options want it.
-fn configured(
-    mut service: HttpService<ApiService>,
-    https: Option<&Https>,
-    audit: Option<&Audit>,
-) -> Result<HttpService<ApiService>, StartError> {
-    if let Some(audit) = audit {
-        service = service.audit(audit.clone());
-    }
-    let Some(https) = https else { return Ok(service) };
-    if let Some(origins) = &https.allowed_origins {
-        service = service.allowed_origins(origins.clone());
-    }
-    if !https.strict_transport.is_empty() {
-        let with = service.strict_transport(&https.strict_transport);
-        service = with.map_err(|e| StartError::new("HTTPS", e))?;
-    }
-    Ok(service)
 }
 
 /// The limit of requests at once: priority and fairness, or plain numbers. A plane that only its own process reaches has none.
@@ -156,26 +139,6 @@ fn authority(parts: &Builder) -> Result<Option<CertificateAuthority>, TlsError> 
         (_, Some(folder)) => CertificateAuthority::load_or_generate(folder, &*parts.clock).map(Some),
         (Some(_), None) => CertificateAuthority::generate(&*parts.clock).map(Some),
     }
-}
-
-/// Where HTTPS listens and with which certificate, made before anything is awaited, so that a start can be spawned.
-fn serving(
-    parts: &Builder,
-    authority: Option<&CertificateAuthority>,
-) -> Result<Option<(SocketAddr, KeyCertificate)>, TlsError> {
-    let (Some(https), Some(authority)) = (&parts.https, authority) else { return Ok(None) };
-    let more: Vec<&str> = https.names.iter().map(String::as_str).collect();
-    let cidr = parts.service_cidr.as_deref().unwrap_or(DEFAULT_SERVICE_CIDR);
-    let mut names = CertificateAuthority::server_names(api_service_address(cidr).ok(), &more);
-    let own = https.listen.ip().to_string();
-    if !https.listen.ip().is_unspecified() && !names.contains(&own) {
-        names.push(own);
-    }
-    let serving = match &parts.keys {
-        Some(folder) => authority.serving_certificate(folder, &names, &*parts.clock)?,
-        None => authority.issue_server(&names, &*parts.clock)?,
-    };
-    Ok(Some((https.listen, serving)))
 }
 
 fn access(parts: &Builder) -> Result<Access, TlsError> {

@@ -375,11 +375,15 @@ pub struct ApiResponse {
     pub warnings: Vec<String>,
     /// The same request will always have this answer, so that caches of clients may keep it.
     pub immutable: bool,
+    /// What identifies these bytes (`ETag`, without its quotes): a client that has them already is told so instead.
+    pub etag: Option<SmolStr>,
+    /// For how many seconds anybody may keep the answer.
+    pub max_age_seconds: Option<u32>,
 }
 
 impl ApiResponse {
     /// A response without warnings.
     pub fn new(code: u16, body: ResponseBody) -> Self {
-        ApiResponse { code, body, warnings: Vec::new(), immutable: false }
+        ApiResponse { code, body, warnings: Vec::new(), immutable: false, etag: None, max_age_seconds: None }
     }
 }

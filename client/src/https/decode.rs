@@ -201,7 +201,9 @@ pub(super) fn stream(response: Response<Incoming>, verb: Verb) -> ApiResponse {
     } else {
         ResponseBody::Text(chunks.boxed())
     };
-    ApiResponse { code, body, warnings, immutable: false }
+    let mut answer = ApiResponse::new(code, body);
+    answer.warnings = warnings;
+    answer
 }
 
 type Chunks = BoxStream<'static, Result<Bytes, ApiError>>;

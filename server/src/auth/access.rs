@@ -2,8 +2,12 @@
 
 use super::authenticator::Authenticator;
 use super::authorizer::Authorizer;
+use super::bearer_tokens::BearerTokens;
+use super::bootstrap_tokens::BootstrapTokens;
+use super::front_proxy::FrontProxy;
 use super::node::NodeAuthorizer;
 use super::objects::ObjectReader;
+use super::oidc::{AuthenticationConfiguration, ConfigurationError, Oidc};
 use super::rbac::{Escalation, RbacAuthorizer, Union, ensure_bootstrap_policy, keep_aggregated};
 use super::reviews::Review;
 use super::tokens::{ServiceAccountTokens, SigningKey, TokenBinding};
@@ -65,6 +69,10 @@ pub struct Access {
     tokens: Arc<ServiceAccountTokens>,
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
+    /// The paths that anonymous callers may ask for; all when empty.
+    anonymous_paths: Vec<String>,
+    front_proxy: Option<FrontProxy>,
+    clock: SharedClock,
     /// Keeps aggregated roles written down; ends with the last clone.
     aggregation: Arc<OnceLock<AbortOnDropHandle<()>>>,
 }
@@ -99,7 +107,7 @@ impl Access {
         authorizer: Arc<dyn Authorizer>,
         escalation: Option<Escalation>,
     ) -> Self {
-        let tokens = Arc::new(ServiceAccountTokens::new(key, reader.clone(), clock));
+        let tokens = Arc::new(ServiceAccountTokens::new(key, reader.clone(), clock.clone()));
         let authenticators: Vec<Arc<dyn Authenticator>> = vec![tokens.clone()];
         Access {
             reader,
@@ -108,6 +116,9 @@ impl Access {
             tokens,
             authenticators,
             anonymous: true,
+            anonymous_paths: Vec::new(),
+            front_proxy: None,
+            clock,
             aggregation: Arc::default(),
         }
     }
@@ -116,6 +127,40 @@ impl Access {
     #[must_use]
     pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
         self.authenticators.push(authenticator);
+        self
+    }
+
+    /// Lets in who shows a bootstrap token: a Secret `bootstrap-token-<id>` of `kube-system`.
+    #[must_use]
+    pub fn bootstrap_tokens(self) -> Self {
+        let tokens = BootstrapTokens::new(self.reader.clone(), self.clock.clone());
+        let known = BearerTokens::new(self.clock.clone()).with(tokens);
+        self.authenticator(Arc::new(known))
+    }
+
+    /// Lets in who shows a token of these issuers, and says where callers without credentials may go.
+    ///
+    /// # Errors
+    /// What is wrong with an issuer.
+    pub fn configuration(
+        mut self,
+        configuration: &AuthenticationConfiguration,
+    ) -> Result<Self, ConfigurationError> {
+        let mut known = BearerTokens::new(self.clock.clone());
+        for issuer in &configuration.issuers {
+            known = known.with(Oidc::new(issuer.clone(), self.clock.clone())?);
+        }
+        if let Some(anonymous) = configuration.anonymous {
+            self.anonymous = anonymous;
+            self.anonymous_paths.clone_from(&configuration.anonymous_paths);
+        }
+        Ok(self.authenticator(Arc::new(known)))
+    }
+
+    /// Believes the user that a front proxy names in headers; [`crate::tls::Server::front_proxies`] says whose certificates are theirs.
+    #[must_use]
+    pub fn front_proxy(mut self, proxy: FrontProxy) -> Self {
+        self.front_proxy = Some(proxy);
         self
     }
 
@@ -151,7 +196,9 @@ impl Access {
     /// The server's.
     pub async fn start(&self, server: &ApiServer) -> Result<(), ApiError> {
         // A second start with the same server changes nothing.
-        let _ = self.reader.0.set(server.reader().clone());
+        if self.reader.0.set(server.reader().clone()).is_ok() {
+            self.authenticators.iter().for_each(|a| a.started(server));
+        }
         if self.escalation.is_some() {
             bring_policy(server).await?;
             let server = server.clone();
@@ -167,8 +214,13 @@ impl Access {
 
     /// The HTTP face of a service that is [`Access::authorized`] already.
     pub fn http<S>(&self, service: S) -> HttpService<S> {
-        let start =
-            HttpService::new(service).anonymous(self.anonymous).impersonation(self.authorizer.clone());
+        let mut start = HttpService::new(service)
+            .anonymous(self.anonymous)
+            .anonymous_paths(self.anonymous_paths.clone())
+            .impersonation(self.authorizer.clone());
+        if let Some(proxy) = &self.front_proxy {
+            start = start.front_proxy(proxy.clone());
+        }
         self.authenticators.iter().fold(start, |http, a| http.authenticator(a.clone()))
     }
 

@@ -23,6 +23,11 @@ pub trait Authenticator: Send + Sync + 'static {
     /// # Cancel safety
     /// Nothing happens but reading.
     fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Result<Option<UserInfo>, ApiError>>;
+
+    /// Told once, when the server that it works for has started.
+    fn started(&self, server: &crate::ApiServer) {
+        let _ = server;
+    }
 }
 
 /// The user of a request without credentials.
@@ -94,6 +99,48 @@ impl StaticTokens {
         self.users.insert(Sha256::digest(token).into(), user);
         self
     }
+
+    /// The tokens of a file as upstream's `--token-auth-file` has it: `token,user,uid` a line, and groups in quotes as a fourth column.
+    ///
+    /// # Errors
+    /// Names the line that has no token, user or uid.
+    pub fn from_csv(text: &str) -> Result<Self, String> {
+        let mut tokens = Self::new();
+        for (number, line) in text.lines().enumerate() {
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let columns = columns(line);
+            let [token, name, uid, rest @ ..] = columns.as_slice() else {
+                return Err(format!("line {}: token, user name and uid are needed", number + 1));
+            };
+            if token.is_empty() || name.is_empty() {
+                return Err(format!("line {}: token and user name must not be empty", number + 1));
+            }
+            let groups = rest.first().map_or("", String::as_str).split(',').map(str::trim);
+            let user = UserInfo {
+                username: Some(name.clone()),
+                uid: Some(uid.clone()).filter(|u| !u.is_empty()),
+                groups: Some(groups.filter(|g| !g.is_empty()).map(str::to_owned).collect()),
+                extra: None,
+            };
+            tokens = tokens.with(token, user);
+        }
+        Ok(tokens)
+    }
+}
+
+/// The columns of a line, which may stand in quotes.
+fn columns(line: &str) -> Vec<String> {
+    let (mut all, mut quoted) = (vec![String::new()], false);
+    for c in line.trim().chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => all.push(String::new()),
+            c => all.last_mut().into_iter().for_each(|column| column.push(c)),
+        }
+    }
+    all.iter().map(|c| c.trim().to_owned()).collect()
 }
 
 impl fmt::Debug for StaticTokens {
@@ -128,5 +175,16 @@ mod tests {
         check("Bearer other", None).await;
         check("Basic secret", None).await;
         check("Bearer", None).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_of_tokens_is_read() {
+        let text = "# comment\nt1,jane,u1,\"dev,ops\"\n\nt2, joe ,u2\n";
+        let tokens = StaticTokens::from_csv(text).unwrap();
+        let user = |token: &str| tokens.users[&<[u8; 32]>::from(Sha256::digest(token))].clone();
+        assert_eq!(user("t1").groups.unwrap(), ["dev", "ops", AUTHENTICATED]);
+        assert_eq!((user("t2").username.as_deref(), user("t2").uid.as_deref()), (Some("joe"), Some("u2")));
+        assert!(StaticTokens::from_csv("only").unwrap_err().contains("line 1"));
+        assert!(StaticTokens::from_csv("\n,a,b").unwrap_err().contains("line 2"));
     }
 }

@@ -3,10 +3,11 @@
 mod claims;
 mod key;
 
-pub use key::SigningKey;
+pub use key::{SigningKey, VerifyingKey};
 
 use super::authenticator::{Authenticator, add_authenticated, bearer};
 use super::objects::ObjectReader;
+use arc_swap::ArcSwap;
 use claims::{Claims, Kubernetes, Named};
 use futures::future::BoxFuture;
 use http::request::Parts;
@@ -27,6 +28,9 @@ pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const LIFETIME_SECONDS_MIN: i64 = 600;
 const LIFETIME_SECONDS_MAX: i64 = 1 << 32;
 const LIFETIME_SECONDS_DEFAULT: i64 = 3600;
+/// What node agents ask for; pods of old clients never ask again, so that they get a year.
+const POD_TOKEN_SECONDS: i64 = 3607;
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 /// How many checked signatures are remembered.
 const CHECKED_TOKENS_MAX: usize = 4096;
 /// A pod that is being deleted keeps its token for this long.
@@ -54,6 +58,8 @@ pub struct ServiceAccountTokens {
     entropy: Entropy,
     /// Tokens whose signature held, by digest; what they are bound to is looked up anew each time.
     checked: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    /// Keys that signed before; their tokens hold until they end.
+    former: ArcSwap<Vec<VerifyingKey>>,
 }
 
 impl fmt::Debug for ServiceAccountTokens {
@@ -72,6 +78,7 @@ impl ServiceAccountTokens {
             clock,
             entropy: Entropy::from_system(),
             checked: Mutex::default(),
+            former: ArcSwap::default(),
         }
     }
 
@@ -87,12 +94,25 @@ impl ServiceAccountTokens {
         &self.issuer
     }
 
-    /// The public key as a JSON Web Key Set.
+    /// The public keys as a JSON Web Key Set: the one that signs, then those that did before.
     ///
     /// # Errors
     /// 500 where the key had to be made and the system gave no randomness.
     pub fn key_set(&self) -> Result<Value, ApiError> {
-        self.key.key_set()
+        let mut set = self.key.key_set()?;
+        if let Some(keys) = set["keys"].as_array_mut() {
+            keys.extend(self.former.load().iter().map(VerifyingKey::jwk));
+        }
+        Ok(set)
+    }
+
+    /// Takes tokens that this key signed, too: for a change of the key that signs.
+    pub fn add_former_key(&self, key: VerifyingKey) {
+        self.former.rcu(|all| {
+            let mut all = Vec::clone(all);
+            all.push(key.clone());
+            all
+        });
     }
 
     /// Answers a `TokenRequest` for an account: the request with its status filled in.
@@ -124,13 +144,17 @@ impl ServiceAccountTokens {
         let audiences = if asked.is_empty() { vec![self.issuer.clone()] } else { asked };
         let now = self.clock.now().as_second();
         let expires = now + lifetime;
+        let pod = bound.is_some_and(|b| b.kind == "Pod");
+        let stretched = pod && lifetime == POD_TOKEN_SECONDS && audiences == [self.issuer.clone()];
+        let mut kubernetes = Kubernetes::of(namespace, Named::new(name, uid), bound);
+        kubernetes.warnafter = stretched.then_some(expires);
         let claims = Claims {
             aud: audiences.clone(),
-            exp: expires,
+            exp: if stretched { now + EXTENDED_SECONDS } else { expires },
             iat: now,
             iss: self.issuer.clone(),
             jti: self.entropy.uid(),
-            kubernetes: Kubernetes::of(namespace, Named::new(name, uid), bound),
+            kubernetes,
             nbf: now,
             sub: format!("system:serviceaccount:{namespace}:{name}"),
         };
@@ -167,7 +191,7 @@ impl ServiceAccountTokens {
 
     /// Whether a token names this issuer's key, be it good or not.
     pub(crate) fn issued(&self, token: &str) -> bool {
-        self.key.signed(token)
+        self.key.signed(token) || self.former.load().iter().any(|k| k.signed(token))
     }
 
     fn claims(&self, token: &str) -> Result<Arc<Claims>, ApiError> {
@@ -175,7 +199,12 @@ impl ServiceAccountTokens {
         if let Some(claims) = self.checked.lock().get(&digest) {
             return Ok(claims.clone());
         }
-        let claims: Claims = self.key.verify(token).map_err(|e| refused(&e))?;
+        let former = self.former.load();
+        let claims: Claims = match former.iter().find(|k| k.signed(token)) {
+            Some(former) => former.verify(token),
+            None => self.key.verify(token),
+        }
+        .map_err(|e| refused(&e))?;
         if claims.iss != self.issuer {
             return Err(refused("the token is of another issuer"));
         }
@@ -280,7 +309,7 @@ fn user_of(claims: &Claims) -> UserInfo {
 impl Authenticator for ServiceAccountTokens {
     fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Result<Option<UserInfo>, ApiError>> {
         Box::pin(async move {
-            let Some(token) = bearer(parts).filter(|t| self.key.signed(t)) else { return Ok(None) };
+            let Some(token) = bearer(parts).filter(|t| self.issued(t)) else { return Ok(None) };
             match self.validate(&token, &[]) {
                 Ok((user, _)) => Ok(Some(user)),
                 Err(e) => {

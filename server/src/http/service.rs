@@ -5,7 +5,7 @@ use super::cors::{self, AllowedOrigins};
 use super::decode::{self, Shape};
 use super::{encode, passing, path, upgrade};
 use crate::audit::Audit;
-use crate::auth::{Authenticator, Authorizer, Impersonation, anonymous};
+use crate::auth::{Authenticator, Authorizer, FrontProxy, Impersonation, anonymous};
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
@@ -56,6 +56,9 @@ struct Config {
     identity: Option<UserInfo>,
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
+    /// The paths that anonymous callers may ask for; all when empty.
+    anonymous_paths: Vec<String>,
+    front_proxy: Option<FrontProxy>,
     /// Decides on `Impersonate-*` headers; without it they are refused.
     impersonation: Option<Impersonation>,
     clock: SharedClock,
@@ -67,6 +70,13 @@ struct Config {
     strict_transport: Option<HeaderValue>,
 }
 
+impl Config {
+    fn lets_strangers(&self, parts: &Parts) -> bool {
+        let paths = &self.anonymous_paths;
+        self.anonymous && (paths.is_empty() || paths.iter().any(|p| p == parts.uri.path()))
+    }
+}
+
 impl<S> HttpService<S> {
     /// Puts the HTTP codec in front of `inner`.
     pub fn new(inner: S) -> Self {
@@ -74,6 +84,8 @@ impl<S> HttpService<S> {
             identity: None,
             authenticators: Vec::new(),
             anonymous: false,
+            anonymous_paths: Vec::new(),
+            front_proxy: None,
             impersonation: None,
             clock: Arc::new(SystemClock),
             timeout: REQUEST_TIMEOUT,
@@ -113,6 +125,18 @@ impl<S> HttpService<S> {
     #[must_use]
     pub fn anonymous(self, allowed: bool) -> Self {
         self.map(|c| c.anonymous = allowed)
+    }
+
+    /// Lets callers without credentials ask for these paths only; for everything, without any.
+    #[must_use]
+    pub fn anonymous_paths(self, paths: Vec<String>) -> Self {
+        self.map(|c| c.anonymous_paths = paths)
+    }
+
+    /// Believes the user that a front proxy names in headers.
+    #[must_use]
+    pub fn front_proxy(self, proxy: FrontProxy) -> Self {
+        self.map(|c| c.front_proxy = Some(proxy))
     }
 
     /// Lets callers impersonate whom this authorizer allows them to.
@@ -328,7 +352,10 @@ impl Shared {
     /// Who asks (the connection's certificate, then a header, then nobody), and who sent it, where that is someone else.
     async fn authenticate(&self, parts: &mut Parts) -> Result<(UserInfo, Option<UserInfo>), ApiError> {
         let config = &self.config;
-        let mut found = parts.extensions.get::<PeerIdentity>().map(|peer| (*peer.0).clone());
+        let mut found = config.front_proxy.as_ref().and_then(|proxy| proxy.user_of(parts));
+        if found.is_none() {
+            found = parts.extensions.get::<PeerIdentity>().map(|peer| (*peer.0).clone());
+        }
         if found.is_none() {
             for authenticator in &config.authenticators {
                 found = authenticator.authenticate(parts).await?;
@@ -341,7 +368,7 @@ impl Shared {
         let user = match (found, &config.identity) {
             (Some(user), _) => user,
             (None, Some(user)) if !credentials => user.clone(),
-            (None, None) if config.anonymous && !credentials => anonymous(),
+            (None, None) if config.lets_strangers(parts) && !credentials => anonymous(),
             _ => return Err(ApiError::new(Reason::Unauthorized, "Unauthorized")),
         };
         let sender = Impersonation::is_asked(&parts.headers).then(|| user.clone());

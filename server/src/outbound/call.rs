@@ -96,7 +96,6 @@ impl Client {
     ///
     /// # Cancel safety
     /// Nothing but reading happens.
-    #[expect(dead_code, reason = "aggregation asks")]
     pub(crate) async fn get(
         &self,
         path: &str,

@@ -1,7 +1,7 @@
 //! The plane's own certificate authority.
 
-use super::TlsError;
 use super::files::{read, write_secret};
+use super::{FrontProxyAuthority, ServingCertificate, TlsError};
 use kubewright_core::Clock;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -9,8 +9,8 @@ use rcgen::{
 };
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use std::fmt;
 use std::net::IpAddr;
@@ -219,27 +219,53 @@ impl CertificateAuthority {
     /// # Errors
     /// Where certificate and key do not fit together.
     pub fn server_config(&self, serving: &KeyCertificate) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-        let failed = |e: &dyn fmt::Display| TlsError::certificate("the serving certificate", e);
+        self.changeable_config(ServingCertificate::new(serving)?, None)
+    }
+
+    /// The same with a certificate that can be replaced, and client certificates of the front proxies' authority beside our own.
+    ///
+    /// # Errors
+    /// Where an authority is damaged.
+    pub fn changeable_config(
+        &self,
+        serving: Arc<ServingCertificate>,
+        front: Option<&FrontProxyAuthority>,
+    ) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+        let failed = |e: &dyn fmt::Display| TlsError::certificate("the authority of clients", e);
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).map_err(|e| failed(&e))?;
         roots.add(ca).map_err(|e| failed(&e))?;
+        for authority in front.into_iter().flat_map(|f| &f.0) {
+            roots.add(authority.clone()).map_err(|e| failed(&e))?;
+        }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .allow_unauthenticated()
             .build()
             .map_err(|e| failed(&e))?;
-        let chain = CertificateDer::pem_slice_iter(serving.certificate_pem.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| failed(&e))?;
-        let key = PrivateKeyDer::from_pem_slice(serving.key_pem.as_bytes()).map_err(|e| failed(&e))?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| failed(&e))?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .map_err(|e| failed(&e))?;
+            .with_cert_resolver(serving);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// A new serving certificate where this one ends within 30 days or lacks one of the names.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn renewed(
+        &self,
+        present: &KeyCertificate,
+        names: &[String],
+        clock: &dyn Clock,
+    ) -> Result<Option<KeyCertificate>, TlsError> {
+        if self.still_good(&present.certificate_pem, &present.key_pem, names, clock) {
+            return Ok(None);
+        }
+        self.issue_server(names, clock).map(Some)
     }
 
     /// The names that every API server's certificate carries, with those given here.

@@ -3,8 +3,10 @@
 //! No process-wide rustls provider is installed: every configuration here names its own.
 
 mod authority;
+mod certificate;
 mod error;
 mod files;
+mod front;
 mod identity;
 mod kubeconfig;
 mod request;
@@ -14,7 +16,9 @@ mod stall;
 mod tests;
 
 pub use authority::{CertificateAuthority, KeyCertificate};
+pub use certificate::ServingCertificate;
 pub use error::TlsError;
+pub use front::FrontProxyAuthority;
 pub use kubeconfig::{Kubeconfig, KubeconfigCredentials};
 pub use request::{RequestedCertificate, certificate_ends};
 pub use server::{Limits, Server};

@@ -1,8 +1,9 @@
 //! The listening socket: TLS, HTTP/1.1 and 2, limits, and a shutdown that drains.
 
-use super::TlsError;
 use super::identity::user_of;
 use super::stall::Stall;
+use super::{FrontProxyAuthority, TlsError};
+use crate::auth::FrontProxyName;
 use crate::http::{Body, PeerAddress, PeerIdentity};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -59,6 +60,7 @@ pub struct Server {
     address: SocketAddr,
     acceptor: TlsAcceptor,
     limits: Limits,
+    front: Option<Arc<FrontProxyAuthority>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -79,7 +81,13 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        Ok(Server { listener, address, acceptor: TlsAcceptor::from(tls), limits: Limits::default() })
+        Ok(Server {
+            listener,
+            address,
+            acceptor: TlsAcceptor::from(tls),
+            limits: Limits::default(),
+            front: None,
+        })
     }
 
     /// The address that it listens on.
@@ -91,6 +99,14 @@ impl Server {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Client certificates of this authority are those of front proxies, which name the user in headers; they are nobody's own. The
+    /// TLS configuration has to take them ([`crate::tls::CertificateAuthority::changeable_config`]).
+    #[must_use]
+    pub fn front_proxies(mut self, authority: FrontProxyAuthority) -> Self {
+        self.front = Some(Arc::new(authority));
         self
     }
 
@@ -116,6 +132,7 @@ impl Server {
         let connections = Arc::new(Connections {
             builder: builder(&self.limits),
             acceptor: self.acceptor,
+            front: self.front,
             handshake_timeout: self.limits.handshake_timeout,
             write_timeout: self.limits.write_timeout,
             shutdown: shutdown.clone(),
@@ -179,6 +196,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Connections {
     builder: auto::Builder<TokioExecutor>,
     acceptor: TlsAcceptor,
+    front: Option<Arc<FrontProxyAuthority>>,
     handshake_timeout: Duration,
     write_timeout: Duration,
     shutdown: CancellationToken,
@@ -203,11 +221,17 @@ impl Connections {
             Err(_) => return tracing::debug!("a TLS handshake took too long"),
         };
         let certificates = stream.get_ref().1.peer_certificates();
-        let peer = certificates.and_then(|c| c.first()).and_then(|c| user_of(c));
+        let leaf = certificates.and_then(|c| c.first());
+        let proxy = leaf.and_then(|c| self.front.as_ref()?.name_of(c));
+        let proxy = proxy.map(|name| FrontProxyName(name.into()));
+        let peer = leaf.filter(|_| proxy.is_none()).and_then(|c| user_of(c));
         let peer = peer.map(|user| PeerIdentity(Arc::new(user)));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             if let Some(address) = address {
                 request.extensions_mut().insert(PeerAddress(address));
+            }
+            if let Some(proxy) = &proxy {
+                request.extensions_mut().insert(proxy.clone());
             }
             if let Some(peer) = &peer {
                 request.extensions_mut().insert(peer.clone());

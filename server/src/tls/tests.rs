@@ -33,9 +33,14 @@ fn client(ca: &CertificateAuthority, user: Option<&KeyCertificate>) -> tokio_rus
 }
 
 async fn get(connector: &tokio_rustls::TlsConnector, address: SocketAddr) -> String {
+    get_as(connector, address, "").await
+}
+
+async fn get_as(connector: &tokio_rustls::TlsConnector, address: SocketAddr, headers: &str) -> String {
     let stream = TcpStream::connect(address).await.unwrap();
     let mut tls = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-    tls.write_all(b"GET /whoami HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let request = format!("GET /whoami HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+    tls.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     tls.read_to_string(&mut text).await.unwrap();
     text
@@ -80,4 +85,58 @@ async fn a_certificate_is_an_identity_and_shutdown_ends_watches() {
     shutdown.cancel();
     running.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn front_proxies_name_users_and_certificates_change() {
+    let (ca, proxies) = (
+        CertificateAuthority::generate(&SystemClock).unwrap(),
+        CertificateAuthority::generate(&SystemClock).unwrap(),
+    );
+    let names = ["localhost".to_owned()];
+    let first = ca.issue_server(&names, &SystemClock).unwrap();
+    let shown = ServingCertificate::new(&first).unwrap();
+    let front = FrontProxyAuthority::from_pem(proxies.certificate_pem()).unwrap();
+    assert!(FrontProxyAuthority::from_pem("nothing").is_err());
+    let config = ca.changeable_config(shown.clone(), Some(&front)).unwrap();
+    let server = Server::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap().front_proxies(front);
+    let address = server.local_addr();
+    let inner = tower::service_fn(async |request: ApiRequest| {
+        let name = request.user.username.unwrap_or_default();
+        Ok::<_, ApiError>(ApiResponse::new(200, ResponseBody::Value(serde_json::json!({ "name": name }))))
+    });
+    let shutdown = CancellationToken::new();
+    let believed = crate::auth::FrontProxy { allowed_names: vec!["front".to_owned()], ..Default::default() };
+    let service = HttpService::new(inner)
+        .anonymous(true)
+        .anonymous_paths(vec!["/whoami".to_owned()])
+        .front_proxy(believed)
+        .closing(shutdown.clone());
+    let running = tokio::spawn(server.serve(service, shutdown.clone()));
+    let named = "X-Remote-User: jane\r\nX-Remote-Group: dev\r\n";
+    let check = async |of: &CertificateAuthority, user: &str, headers: &str, want: &str| {
+        let certificate = of.issue_client(user, &["system:masters"], &SystemClock).unwrap();
+        let body = get_as(&client(&ca, Some(&certificate)), address, headers).await;
+        assert!(body.ends_with(&format!("{{\"name\":\"{want}\"}}")), "{user} {headers}: {body}");
+    };
+    check(&proxies, "front", named, "jane").await;
+    // Another certificate of that authority, and the believed one without a name, are nobody.
+    check(&proxies, "back", named, "system:anonymous").await;
+    check(&proxies, "front", "", "system:anonymous").await;
+    // A user of the cluster's own authority does not become somebody else by a header.
+    check(&ca, "front", named, "front").await;
+    let second = ca.issue_server(&names, &SystemClock).unwrap();
+    assert!(ca.renewed(&second, &names, &SystemClock).unwrap().is_none());
+    assert!(ca.renewed(&second, &["other".to_owned()], &SystemClock).unwrap().is_some());
+    shown.replace(&second).unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let tls = client(&ca, None).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    let served = tls.get_ref().1.peer_certificates().unwrap()[0].clone();
+    assert_eq!(served, CertificateDer::from_pem_slice(second.certificate_pem.as_bytes()).unwrap());
+    let mut damaged = first;
+    damaged.key_pem.clone_from(&second.key_pem);
+    assert!(shown.replace(&damaged).is_err(), "certificate and key must fit");
+    shutdown.cancel();
+    drop(tls);
+    running.await.unwrap();
 }

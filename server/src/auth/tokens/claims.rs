@@ -26,6 +26,9 @@ pub(super) struct Kubernetes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<Named>,
     pub(super) serviceaccount: Named,
+    /// When the client ought to have come back for a new token, in seconds; for tokens that live longer than was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) warnafter: Option<i64>,
 }
 
 /// An object and which one of that name.
@@ -49,6 +52,7 @@ impl Kubernetes {
             pod: None,
             secret: None,
             serviceaccount,
+            warnafter: None,
         };
         if let Some(bound) = bound {
             let named = Some(Named::new(&bound.name, &bound.uid));

@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kubewright_core::ApiError;
 use rcgen::{KeyPair, PublicKeyData};
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 
 /// A private key for ES256 signatures.
 pub struct SigningKey {
@@ -111,25 +114,89 @@ impl SigningKey {
 
     /// The claims of a token of this key; times are left to the caller, who has the clock.
     pub(super) fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<C, String> {
-        let bad = || "the token is malformed".to_owned();
-        let (message, signature) = token.rsplit_once('.').ok_or_else(bad)?;
-        let (header, claims) = message.split_once('.').ok_or_else(bad)?;
-        let header: Header = parsed(header).ok_or_else(bad)?;
-        let pair = self.present().filter(|pair| header.alg == "ES256" && header.kid == pair.id);
-        let pair = pair.ok_or_else(|| "the token was signed with another key".to_owned())?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| bad())?;
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &pair.point)
-            .verify(message.as_bytes(), &signature)
-            .map_err(|_| "the signature of the token does not hold".to_owned())?;
-        parsed(claims).ok_or_else(bad)
+        let pair = self.present().ok_or_else(|| "the token was signed with another key".to_owned())?;
+        verified(token, &pair.id, &pair.point)
     }
 
     pub(super) fn key_set(&self) -> Result<Value, ApiError> {
-        let pair = self.pair()?;
-        let coordinate = |at: Range<usize>| URL_SAFE_NO_PAD.encode(&pair.point[at]);
-        Ok(json!({"keys": [{"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "kid": pair.id,
-            "x": coordinate(1..33), "y": coordinate(33..65)}]}))
+        Ok(json!({"keys": [self.verifying()?.jwk()]}))
     }
+
+    /// The public half.
+    ///
+    /// # Errors
+    /// 500 where the key had to be made and the system gave no randomness.
+    pub fn verifying(&self) -> Result<VerifyingKey, ApiError> {
+        let pair = self.pair()?;
+        Ok(VerifyingKey { id: pair.id.clone(), point: pair.point.clone() })
+    }
+}
+
+/// A public key that signed tokens before.
+#[derive(Clone)]
+pub struct VerifyingKey {
+    id: String,
+    /// The uncompressed point: 0x04, x, y.
+    point: Vec<u8>,
+}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyingKey({})", self.id)
+    }
+}
+
+impl VerifyingKey {
+    /// A key out of the PEM of its public or its private half.
+    ///
+    /// # Errors
+    /// Where it is no P-256 key.
+    pub fn from_pem(pem: &str) -> Result<Self, TlsError> {
+        let failed = |e: &dyn fmt::Display| TlsError::certificate("a key of service account tokens", e);
+        if !pem.contains("PUBLIC KEY") {
+            let pair = Pair::from_pem(pem)?;
+            return Ok(VerifyingKey { id: pair.id, point: pair.point });
+        }
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|e| failed(&e))?;
+        let (_, parsed) = SubjectPublicKeyInfo::from_der(&der).map_err(|e| failed(&e))?;
+        let point = parsed.subject_public_key.data.to_vec();
+        if point.len() != 65 || point[0] != 4 {
+            return Err(failed(&"it is no key on the curve P-256"));
+        }
+        Ok(VerifyingKey { id: URL_SAFE_NO_PAD.encode(Sha256::digest(&der)), point })
+    }
+
+    pub(super) fn jwk(&self) -> Value {
+        let coordinate = |at: Range<usize>| URL_SAFE_NO_PAD.encode(&self.point[at]);
+        json!({"kty": "EC", "use": "sig", "alg": "ES256", "crv": "P-256", "kid": self.id,
+            "x": coordinate(1..33), "y": coordinate(33..65)})
+    }
+
+    /// Whether a token names this key, be it good or not.
+    pub(super) fn signed(&self, token: &str) -> bool {
+        let header = token.split('.').next().unwrap_or("");
+        parsed::<Header>(header).is_some_and(|h| h.kid == self.id)
+    }
+
+    pub(super) fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<C, String> {
+        verified(token, &self.id, &self.point)
+    }
+}
+
+/// The claims of a token that a key signed.
+fn verified<C: DeserializeOwned>(token: &str, id: &str, point: &[u8]) -> Result<C, String> {
+    let bad = || "the token is malformed".to_owned();
+    let (message, signature) = token.rsplit_once('.').ok_or_else(bad)?;
+    let (header, claims) = message.split_once('.').ok_or_else(bad)?;
+    let header: Header = parsed(header).ok_or_else(bad)?;
+    if header.alg != "ES256" || header.kid != id {
+        return Err("the token was signed with another key".to_owned());
+    }
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| bad())?;
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+        .verify(message.as_bytes(), &signature)
+        .map_err(|_| "the signature of the token does not hold".to_owned())?;
+    parsed(claims).ok_or_else(bad)
 }
 
 impl Pair {

@@ -89,6 +89,31 @@ fn a_token_dies_in_time_and_with_its_objects() {
 }
 
 #[test]
+fn tokens_of_former_keys_hold_and_those_of_pods_live_a_year() {
+    let plane = plane();
+    let former = SigningKey::generate().unwrap();
+    let before = ServiceAccountTokens::new(former, plane.objects.clone(), plane.clock.clone());
+    let request = json!({"spec": {"expirationSeconds": 3607}});
+    let old = before.issue_token("a", "robot", "u1", Some(&pod()), request.clone()).unwrap();
+    let old = old["status"]["token"].as_str().unwrap();
+    assert!(!plane.tokens.issued(old) && plane.tokens.validate(old, &[]).is_err());
+    let public = before.key_set().unwrap();
+    plane.tokens.add_former_key(before.key.verifying().unwrap());
+    assert!(plane.tokens.issued(old) && plane.tokens.validate(old, &[]).is_ok());
+    let set = plane.tokens.key_set().unwrap();
+    assert_eq!((set["keys"].as_array().unwrap().len(), &set["keys"][1]), (2, &public["keys"][0]));
+    // An hour was told, but a client that never asks again is let in for a year.
+    plane.clock.advance(Duration::from_secs(7200));
+    assert!(plane.tokens.validate(old, &[]).is_ok());
+    plane.clock.advance(Duration::from_secs(366 * 24 * 3600));
+    assert!(plane.tokens.validate(old, &[]).unwrap_err().message().contains("expired"));
+    let unbound = plane.tokens.issue_token("a", "robot", "u1", None, request).unwrap();
+    plane.clock.advance(Duration::from_secs(7200));
+    assert!(plane.tokens.validate(unbound["status"]["token"].as_str().unwrap(), &[]).is_err());
+    assert!(VerifyingKey::from_pem("nonsense").is_err());
+}
+
+#[test]
 fn audiences_and_signatures_are_checked() {
     let plane = plane();
     let vault = token(&plane, json!({"audiences": ["vault"]}), None);
