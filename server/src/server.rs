@@ -1,8 +1,10 @@
 //! The API server as a tower service: which handler answers which request.
 
+use crate::admission::policy::{AuthorizerSlot, Policies};
 use crate::admission::webhook::Webhooks;
 use crate::admission::{self, Admission};
 use crate::allocate::{AddressRange, Allocator};
+use crate::auth::Authorizer;
 use crate::bootstrap;
 use crate::builder::ApiServerBuilder;
 use crate::cache::{Feeder, Listener, ObjectCache};
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) virtuals: FxHashMap<GroupVersionResource, Arc<dyn VirtualResource>>,
     pub(crate) nodes: NodeConnections,
     pub(crate) tokens: ArcSwapOption<Arc<dyn TokenIssuer>>,
+    /// Answers what the expressions of policies ask.
+    pub(crate) authorizer: Arc<AuthorizerSlot>,
     pub(crate) reader: Reader,
     /// Custom objects into other versions.
     pub(crate) converter: Arc<Converter>,
@@ -93,7 +97,7 @@ impl ApiServer {
         let shared_store = builder.store.capabilities().shared;
         let entropy = builder.entropy;
         let allocator = Arc::new(Allocator::new(range, builder.node_ports, entropy.clone(), shared_store));
-        let going = Arc::new(Notify::new());
+        let (going, authorizer) = (Arc::new(Notify::new()), Arc::new(AuthorizerSlot::default()));
         let definitions = Arc::new(Definitions::new(kinds.clone(), going.clone()));
         let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
         let outbound = Arc::new(Outbound::new(Resolver::new(reader.clone())));
@@ -101,9 +105,10 @@ impl ApiServer {
         let mut listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone()];
         let mut admission = if builder.builtin_admission { admission::builtin(&entropy) } else { Vec::new() };
         if builder.builtin_admission {
-            let webhooks = Arc::new(Webhooks::new(outbound.clone(), converter.clone(), entropy.clone()));
-            admission.extend(webhooks.plugins());
-            listeners.push(webhooks);
+            let (out, random) = (outbound.clone(), entropy.clone());
+            let webhooks = Webhooks::new(out, converter.clone(), random, authorizer.clone());
+            let policies = Policies::new(reader.clone(), converter.clone(), authorizer.clone());
+            admission::configured(webhooks, policies, &mut admission, &mut listeners);
         }
         admission.extend(builder.admission);
         if builder.builtin_admission {
@@ -130,6 +135,7 @@ impl ApiServer {
             virtuals: virtuals.collect(),
             nodes: builder.nodes,
             tokens: ArcSwapOption::from_pointee(builder.tokens),
+            authorizer,
             reader,
             converter,
             outbound,
@@ -181,6 +187,12 @@ impl ApiServer {
     /// Lets `/readyz` fail from now on, so that load balancers send no more; everything else goes on until [`ApiServer::shutdown`].
     pub fn begin_shutdown(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whom the expressions of admission policies ask what users may do; without anybody they are told that everything is allowed, as
+    /// this server itself authorizes nothing.
+    pub fn set_authorizer(&self, authorizer: Arc<dyn Authorizer>) {
+        self.shared.authorizer.store(Some(Arc::new(authorizer)));
     }
 
     /// Ends every watch, lets the writes under way finish, and refuses what comes later. The store stays open.

@@ -61,21 +61,4 @@ impl Env {
         let expr = parse(text).map_err(|issue| CompileError::new(text, vec![issue]))?;
         Checker::new(self).program(&expr).map_err(|issues| CompileError::new(text, issues))
     }
-
-    /// Compiles an expression that has to give a value of one of some types.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, and a type other than wanted.
-    pub fn compile_for(&self, text: &str, wanted: &[Type]) -> Result<Program, CompileError> {
-        let program = self.compile(text)?;
-        if wanted.iter().any(|w| program.ty().fits(w)) {
-            return Ok(program);
-        }
-        let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        let detail = match names.as_slice() {
-            [one] => format!("must evaluate to {one} but got {}", program.ty()),
-            many => format!("must evaluate to one of [{}] but got {}", many.join(" "), program.ty()),
-        };
-        Err(CompileError::plain(detail))
-    }
 }

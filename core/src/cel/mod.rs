@@ -15,6 +15,7 @@
 //! assert!(run.test(&program).unwrap());
 //! ```
 
+pub mod admission;
 mod ast;
 mod authz;
 mod check;

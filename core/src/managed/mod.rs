@@ -4,6 +4,7 @@
 //! one, removes what its manager applied before and no longer does, and conflicts where it would change a field of another manager.
 
 mod apply;
+mod configuration;
 mod element;
 mod manager;
 mod merge;
@@ -14,6 +15,7 @@ mod track;
 mod walk;
 
 pub use apply::apply;
+pub use configuration::merge_configuration;
 pub use manager::{Manager, ManagerOperation};
 pub use set::FieldSet;
 pub use track::track;

@@ -9,6 +9,7 @@ pub(crate) mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
+pub(crate) mod policy;
 mod priority;
 mod refusal;
 mod request;
@@ -26,6 +27,7 @@ pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
 pub use pod_security::{Level, LevelVersion, PodSecurity, Policy, Version};
+pub use policy::{MutatingPolicy, ValidatingPolicy};
 pub use priority::Priority;
 pub(crate) use priority::SYSTEM_CLASSES;
 pub(crate) use refusal::{forbidden, told_name};
@@ -37,6 +39,7 @@ pub use storage::{PersistentVolumeClaimResize, StorageObjectInUseProtection};
 pub use taint_nodes_by_condition::TaintNodesByCondition;
 pub use webhook::{MutatingWebhook, ValidatingWebhook};
 
+use crate::cache::Listener;
 use futures::future::BoxFuture;
 use kubewright_core::ApiError;
 use serde_json::Value;
@@ -60,6 +63,20 @@ pub fn builtin(entropy: &Arc<Entropy>) -> Vec<Arc<dyn Admission>> {
         Arc::new(RuntimeClass),
         Arc::new(DefaultIngressClass),
     ]
+}
+
+/// Adds the plugins that objects of the cluster configure, each changing half before the checking ones, and what follows those objects.
+pub(crate) fn configured(
+    webhooks: webhook::Webhooks,
+    policies: policy::Policies,
+    plugins: &mut Vec<Arc<dyn Admission>>,
+    listeners: &mut Vec<Arc<dyn Listener>>,
+) {
+    let (webhooks, policies) = (Arc::new(webhooks), Arc::new(policies));
+    let ((change, check), [ask_change, ask_check]) = (policies.plugins(), webhooks.plugins());
+    plugins.extend([change, ask_change, check, ask_check]);
+    listeners.push(policies);
+    listeners.push(webhooks);
 }
 
 /// What a write does.

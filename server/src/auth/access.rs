@@ -199,6 +199,7 @@ impl Access {
         if self.reader.0.set(server.reader().clone()).is_ok() {
             self.authenticators.iter().for_each(|a| a.started(server));
         }
+        server.set_authorizer(self.authorizer.clone());
         if self.escalation.is_some() {
             bring_policy(server).await?;
             let server = server.clone();

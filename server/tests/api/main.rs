@@ -12,6 +12,7 @@ mod nodes;
 mod openapi;
 mod paths;
 mod plugins;
+mod policies;
 mod quota;
 mod rules;
 mod watch;

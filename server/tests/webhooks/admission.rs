@@ -217,6 +217,21 @@ async fn rules_and_selectors_decide_who_is_asked() {
     check("no-namespace", of_cluster.clone(), node("j"), true).await;
     check("own-labels", of_cluster, namespace("k"), true).await;
     assert_eq!(hooks.last()["namespace"], "k");
+    let when = |expression: &str| json!({"matchConditions": [{"name": "c", "expression": expression}]});
+    check("holds", when("object.data.a == 'b' && request.operation == 'CREATE'"), map("l"), true).await;
+    check("does-not-hold", when("request.userInfo.username == 'nobody'"), map("m"), false).await;
+    let mut unsure = when("object.data.nope == 'b'");
+    unsure["failurePolicy"] = json!("Ignore");
+    check("unsure", unsure, map("o"), false).await;
+    plane
+        .configure(
+            false,
+            "fails",
+            json!([hook("f.example.com", hooks.url("/"), when("object.data.nope == 'b'"))]),
+        )
+        .await;
+    let error = plane.send(map("p")).await.unwrap_err();
+    assert!(error.message().contains("resulted in error: no such key: nope"), "{error}");
     // What configures admission is never held up by it.
     let any = json!({"rules": [rule(json!(["*"]), "*")]});
     plane.configure(false, "any", json!([hook("any.example.com", hooks.url("/"), any)])).await;

@@ -1,9 +1,10 @@
 //! Which requests admission is asked about: rules, selectors and conditions.
 
-use crate::ErrorList;
 use crate::api::kit::checks::must_be_one_of;
 use crate::api::kit::names::{label_1035, path_segment, qualified, subdomain};
 use crate::api::kit::{ErrorSink, Path, default_text, default_to, get, list, list_mut, selectors, sub, text};
+use crate::cel::admission::PolicyCode;
+use crate::{ErrorList, FieldError, FieldPath};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -153,7 +154,16 @@ fn validate_targets(rule: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-/// Validates `matchConditions`; their expressions are only looked at for being there.
+/// Tells which expressions do not compile.
+pub(super) fn report(code: &PolicyCode, path: &Path<'_>, errors: &mut ErrorList) {
+    for problem in &code.problems {
+        let (list, i, field) = problem.place;
+        let at = FieldPath::new(&format!("{path}.{list}[{i}].{field}"));
+        errors.push(FieldError::invalid(&at, problem.text.as_str(), &problem.detail));
+    }
+}
+
+/// Validates `matchConditions` but for what their expressions say.
 pub(super) fn validate_conditions(owner: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let at = path.child("matchConditions");
     let conditions = list(owner, "matchConditions");

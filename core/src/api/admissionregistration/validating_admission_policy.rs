@@ -1,7 +1,8 @@
 //! ValidatingAdmissionPolicy: expressions that objects must satisfy to be written.
 
 use super::matching::{
-    default_resources, validate_conditions, validate_param_kind, validate_resources, validate_variables,
+    default_resources, report, validate_conditions, validate_param_kind, validate_resources,
+    validate_variables,
 };
 use super::webhooks::FAILURE_POLICIES;
 use crate::api::BuiltinOptions;
@@ -13,6 +14,7 @@ use crate::api::kit::{
     ErrorSink, Path, column, count, default_text, describe, get, list, name_column, names, object_mut, sub,
     text,
 };
+use crate::cel::admission::compile_policy;
 use crate::resource::{Scope, Strategy, WriteContext};
 use crate::{ErrorList, KindDescriptor};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
@@ -78,6 +80,7 @@ pub(super) fn validate_policy(spec: &Value, path: &Path<'_>, errors: &mut ErrorL
     }
     validate_conditions(spec, path, errors);
     validate_variables(spec, path, errors);
+    report(&compile_policy(spec), path, errors);
 }
 
 struct PolicyRules;
@@ -203,10 +206,22 @@ mod tests {
             ],
         );
         check(
-            |s| s["auditAnnotations"] = json!([{"key": "a", "valueExpression": "x"}, {"key": "a"}]),
+            |s| s["auditAnnotations"] = json!([{"key": "a", "valueExpression": "'x'"}, {"key": "a"}]),
             &[
                 "spec.auditAnnotations[1].valueExpression: Required value: valueExpression is not specified",
                 "spec.auditAnnotations[1].key: Duplicate value: \"a\"",
+            ],
+        );
+        check(
+            |s| {
+                s["variables"] = json!([{"name": "v", "expression": "object.spec"}, {"name": "w", "expression": "variables.v.x + nope"}]);
+                s["validations"] = json!([{"expression": "variables.v.replicas", "messageExpression": "1"},
+                    {"expression": "variables.v.replicas == 1 && request.namespace != ''"}, {"expression": "'a'"}]);
+            },
+            &[
+                "spec.variables[1].expression: Invalid value: \"variables.v.x + nope\": compilation failed: ERROR: <input>:1:17: undeclared reference to 'nope' (in container '')\n | variables.v.x + nope\n | ................^",
+                "spec.validations[0].messageExpression: Invalid value: \"1\": must evaluate to string",
+                "spec.validations[2].expression: Invalid value: \"'a'\": must evaluate to bool",
             ],
         );
         let columns = descriptor(&BuiltinOptions::default()).columns;

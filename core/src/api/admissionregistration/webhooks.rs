@@ -2,7 +2,8 @@
 
 use super::client_config;
 use super::matching::{
-    MATCH_POLICIES, default_matching, default_rules, validate_conditions, validate_rule, validate_selectors,
+    MATCH_POLICIES, default_matching, default_rules, report, validate_conditions, validate_rule,
+    validate_selectors,
 };
 use crate::ErrorList;
 use crate::api::kit::checks::one_of;
@@ -13,6 +14,7 @@ use crate::api::kit::{
     ErrorSink, Path, column, count, default_text, default_to, get, int, list, list_mut, name_column,
     object_mut, same, sub, text,
 };
+use crate::cel::admission::compile_conditions;
 use crate::resource::{PrinterColumn, Strategy, WriteContext};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -129,6 +131,7 @@ impl WebhookRules {
         }
         client_config::validate(sub(hook, "clientConfig"), &path.child("clientConfig"), errors);
         validate_conditions(hook, path, errors);
+        report(&compile_conditions(hook), path, errors);
         validate_versions(hook, strict.versions, &path.child("admissionReviewVersions"), errors);
     }
 }

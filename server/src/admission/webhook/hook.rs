@@ -1,9 +1,9 @@
 //! One webhook, compiled.
 
-use crate::admission::AdmissionRequest;
 use crate::admission::matching::Rule;
+use crate::admission::policy::MatchConditions;
 use crate::outbound::Endpoint;
-use kubewright_core::{ApiError, Selector};
+use kubewright_core::Selector;
 use serde_json::Value;
 use smol_str::SmolStr;
 use std::time::Duration;
@@ -50,8 +50,8 @@ pub(super) struct Hook {
     pub(super) version: Option<ReviewVersion>,
     /// Whether it is asked again when others changed the object after it.
     pub(super) reinvoked: bool,
-    /// Names of its conditions.
-    conditions: Vec<String>,
+    /// What has to hold of a request for it to be asked.
+    pub(super) conditions: MatchConditions,
 }
 
 impl Hook {
@@ -70,7 +70,6 @@ impl Hook {
             Some("v1beta1") => Some(ReviewVersion::V1Beta1),
             _ => None,
         });
-        let condition = |c: &Value| c["name"].as_str().unwrap_or("").to_owned();
         Hook {
             configuration: SmolStr::new(configuration),
             name: text("name").to_owned(),
@@ -88,7 +87,7 @@ impl Hook {
             },
             version,
             reinvoked: text("reinvocationPolicy") == "IfNeeded",
-            conditions: items("matchConditions").map(condition).collect(),
+            conditions: MatchConditions::compile(hook),
         }
     }
 
@@ -99,18 +98,5 @@ impl Hook {
             plurals.extend(rule.plurals()?.cloned());
         }
         Some(plurals)
-    }
-
-    /// Evaluates its conditions.
-    ///
-    /// # Errors
-    /// 403, as upstream where a condition can't be evaluated: this server evaluates none.
-    pub(super) fn check_conditions(&self, request: &AdmissionRequest<'_>) -> Result<(), ApiError> {
-        let Some(first) = self.conditions.first() else { return Ok(()) };
-        let why = format!(
-            "admission webhook {:?} has match conditions ({first:?}), which this server does not evaluate",
-            self.name
-        );
-        Err(ApiError::forbidden(&request.resource.group, &request.resource.resource, request.name, &why))
     }
 }

@@ -12,6 +12,7 @@ pub use mutating::MutatingWebhook;
 pub use validating::ValidatingWebhook;
 
 use super::matching::{self, equivalents};
+use super::policy::AuthorizerSlot;
 use super::{Admission, AdmissionRequest};
 use crate::cache::{CacheEvent, Listener, ObjectCache, ResourceCache, Snapshot};
 use crate::conversion::Converter;
@@ -86,16 +87,23 @@ pub(crate) struct Webhooks {
     outbound: Arc<Outbound>,
     converter: Arc<Converter>,
     entropy: Arc<Entropy>,
+    authorizer: Arc<AuthorizerSlot>,
 }
 
 impl Webhooks {
-    pub(crate) fn new(outbound: Arc<Outbound>, converter: Arc<Converter>, entropy: Arc<Entropy>) -> Self {
+    pub(crate) fn new(
+        outbound: Arc<Outbound>,
+        converter: Arc<Converter>,
+        entropy: Arc<Entropy>,
+        authorizer: Arc<AuthorizerSlot>,
+    ) -> Self {
         Webhooks {
             mutating: ArcSwap::default(),
             validating: ArcSwap::default(),
             outbound,
             converter,
             entropy,
+            authorizer,
         }
     }
 
@@ -151,10 +159,49 @@ struct Invocation {
     kind: Option<Arc<KindDescriptor>>,
 }
 
-/// Whether a webhook is to be asked about a request.
+impl Webhooks {
+    /// Whether a webhook is to be asked about a request.
+    ///
+    /// # Errors
+    /// 404 where the namespace is not there, 403 where a condition fails.
+    async fn invocation(
+        &self,
+        (index, hook): (usize, &Arc<Hook>),
+        request: &AdmissionRequest<'_>,
+        object: Option<&Value>,
+    ) -> Result<Option<Invocation>, ApiError> {
+        let Some(invocation) = invocation((index, hook), request, object)? else { return Ok(None) };
+        if hook.conditions.is_empty() {
+            return Ok(Some(invocation));
+        }
+        let (conditions, ignores) = (&hook.conditions, hook.ignores_failure);
+        let holds = match invocation.kind.as_deref() {
+            None => {
+                let (kind, old) = (request.kind, request.old);
+                conditions.check(request, kind, object, old, &self.authorizer, ignores).await
+            }
+            Some(kind) => {
+                let own = self.converted(request.kind, kind, object).await?;
+                let old = self.converted(request.kind, kind, request.old).await?;
+                let (own, old) = (own.as_ref(), old.as_ref());
+                conditions.check(request, kind, own, old, &self.authorizer, ignores).await
+            }
+        };
+        match holds {
+            Ok(true) => Ok(Some(invocation)),
+            Ok(false) => Ok(None),
+            Err(why) => {
+                let resource = &request.resource;
+                Err(ApiError::forbidden(&resource.group, &resource.resource, request.name, &why))
+            }
+        }
+    }
+}
+
+/// Whether rules and selectors of a webhook take a request.
 ///
 /// # Errors
-/// 404 where the namespace is not there, 403 where a condition fails.
+/// 404 where the namespace is not there.
 fn invocation(
     (index, hook): (usize, &Arc<Hook>),
     request: &AdmissionRequest<'_>,
@@ -177,6 +224,5 @@ fn invocation(
         return Ok(None);
     };
     namespace?;
-    hook.check_conditions(request)?;
     Ok(Some(Invocation { hook: hook.clone(), index, kind }))
 }

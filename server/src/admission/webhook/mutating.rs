@@ -2,7 +2,7 @@
 
 use super::call::Failure;
 use super::review::Subject;
-use super::{Invocation, Webhooks, invocation};
+use super::{Invocation, Webhooks};
 use crate::admission::matching::is_exempt;
 use crate::admission::{Admission, AdmissionRequest};
 use crate::pipeline;
@@ -80,9 +80,8 @@ impl MutatingWebhook {
             before.require_again();
         }
         for at in hooks.concerning(&request.resource.resource) {
-            let Some(found) = invocation((*at, &hooks.all[*at]), request, object.as_deref())? else {
-                continue;
-            };
+            let asked = self.0.invocation((*at, &hooks.all[*at]), request, object.as_deref()).await?;
+            let Some(found) = asked else { continue };
             if again && !before.again.contains(&found.hook.uid) {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use super::call::Failure;
 use super::review::Subject;
-use super::{Invocation, Webhooks, invocation};
+use super::{Invocation, Webhooks};
 use crate::admission::matching::is_exempt;
 use crate::admission::{Admission, AdmissionRequest};
 use futures::future::{BoxFuture, join_all};
@@ -36,19 +36,15 @@ impl Admission for ValidatingWebhook {
         request: &'a AdmissionRequest<'a>,
         object: Option<&'a Value>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let hooks = self.0.validating.load();
-        let places = hooks.concerning(&request.resource.resource);
-        if places.is_empty() || is_exempt(request) {
+        if self.0.validating.load().concerning(&request.resource.resource).is_empty() || is_exempt(request) {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let mut asked = Vec::new();
-        for at in places {
-            match invocation((*at, &hooks.all[*at]), request, object) {
-                Ok(found) => asked.extend(found),
-                Err(e) => return Box::pin(std::future::ready(Err(e))),
-            }
-        }
+        let hooks = self.0.validating.load_full();
         Box::pin(async move {
+            let mut asked = Vec::new();
+            for at in hooks.concerning(&request.resource.resource) {
+                asked.extend(self.0.invocation((*at, &hooks.all[*at]), request, object).await?);
+            }
             let answers = join_all(asked.iter().map(|i| self.one(i, request, object))).await;
             // Every webhook has had its say; the first refusal is told.
             answers.into_iter().collect()
