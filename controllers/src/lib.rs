@@ -33,6 +33,7 @@ pub mod resource_quota;
 pub mod root_ca;
 mod scheduling;
 pub mod service_account;
+pub mod service_cidr;
 pub mod taint_eviction;
 pub mod volume_binder;
 pub mod volume_protection;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Controller> {
         replica_set::controller(),
         resource_quota::controller(),
         service_account::controller(),
+        service_cidr::controller(),
         taint_eviction::controller(),
     ];
     all.extend(resource_claim::controllers());

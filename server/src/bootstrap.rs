@@ -1,6 +1,7 @@
 //! What every cluster has from its first moment: the system's namespaces, and the Service under which pods reach the API.
 
 use crate::admission::SYSTEM_CLASSES;
+use crate::allocate;
 use crate::crd::internal;
 use crate::handlers;
 use crate::server::Shared;
@@ -42,6 +43,8 @@ pub(crate) async fn run(server: &Arc<Shared>, advertise: Option<(IpAddr, u16)>) 
                 "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}});
         ensure(server, core("services"), Some("default"), "kubernetes", service).await?;
     }
+    allocate::default_range(server).await?;
+    allocate::repair(server).await?;
     priority_classes(server).await?;
     match advertise {
         Some((address, port)) => endpoints(server, address, port).await,

@@ -119,7 +119,7 @@ impl ApiServerBuilder {
         self
     }
 
-    /// The range of cluster IPs, `127.96.0.0/16` by default.
+    /// The range of cluster IPs, `127.96.0.0/16` by default; two with a comma between, one of each family, for Services of both.
     #[must_use]
     pub fn service_cidr(mut self, cidr: &str) -> Self {
         cidr.clone_into(&mut self.service_cidr);

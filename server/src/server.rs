@@ -3,7 +3,7 @@
 use crate::admission::policy::{AuthorizerSlot, Policies};
 use crate::admission::webhook::Webhooks;
 use crate::admission::{self, Admission};
-use crate::allocate::{AddressRange, Allocator};
+use crate::allocate::{self, Allocator};
 use crate::auth::Authorizer;
 use crate::bootstrap;
 use crate::builder::ApiServerBuilder;
@@ -93,10 +93,10 @@ impl ApiServer {
         let cache = Arc::new(ObjectCache::new(builder.store.clone(), builder.window_events_max));
         let kinds = Arc::new(KindTable::new(builder.registry, cache.clone())?);
         let cancel = CancellationToken::new();
-        let range = AddressRange::parse(&builder.service_cidr).map_err(ApiError::internal)?;
         let shared_store = builder.store.capabilities().shared;
         let entropy = builder.entropy;
-        let allocator = Arc::new(Allocator::new(range, builder.node_ports, entropy.clone(), shared_store));
+        let allocator =
+            Allocator::of(&builder.service_cidr, builder.node_ports, &entropy, shared_store, &kinds)?;
         let (going, authorizer) = (Arc::new(Notify::new()), Arc::new(AuthorizerSlot::default()));
         let definitions = Arc::new(Definitions::new(kinds.clone(), going.clone()));
         let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
@@ -151,6 +151,8 @@ impl ApiServer {
         // The feeder holds the cache, not the server, and ends with the server's token.
         shared.writes.spawn(feeder.run());
         let shared = Arc::new(shared);
+        let gone = shared.allocator.gone.clone();
+        shared.writes.spawn(allocate::keep(Arc::downgrade(&shared), gone, cancel_copy.clone()));
         shared.writes.spawn(crd::clean_up(Arc::downgrade(&shared), going, cancel_copy));
         bootstrap::run(&shared, builder.advertise).await?;
         Ok(ApiServer { shared })

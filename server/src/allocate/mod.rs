@@ -1,36 +1,58 @@
 //! Cluster IPs and node ports: what Services hold is known from the cache, what is being written is reserved beside it.
 //!
-//! With a store that several servers share, each number is also claimed by a key of its own in the commit that writes its holder.
+//! The commit that writes a Service makes and deletes the IPAddress objects of its addresses. With a store that several servers share,
+//! each port is also claimed by a key of its own in the commit that writes its holder.
 
+mod families;
+mod objects;
 mod range;
 
-pub(crate) use range::AddressRange;
+pub(crate) use objects::{default_range, keep, repair};
 pub use range::api_service_address;
+use range::{AddressRange, Family};
 
 use crate::cache::{CacheEvent, Entry, Listener, ObjectCache, ResourceCache};
 use crate::keys::{CLAIMS, ResourceId};
+use crate::kinds::KindTable;
 use crate::pipeline::Claim;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use jiff::Timestamp;
 use kubewright_core::api::core::service::{ServiceAllocation, Wanted, allocation};
 use kubewright_core::{ApiError, Entropy, FieldError, FieldPath, meta};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// A number that only one Service may hold: `serviceips/10.96.0.1`, `nodeports/tcp/30080`.
 type Number = String;
 
 /// What is given out.
 pub(crate) struct Allocator {
-    addresses: AddressRange,
+    /// Those of the server's configuration, one a family.
+    own: Vec<AddressRange>,
+    /// All that addresses are given out of: the own ones and those of ServiceCIDRs.
+    ranges: ArcSwap<Vec<AddressRange>>,
     ports: RangeInclusive<u16>,
     entropy: Arc<Entropy>,
     shared: bool,
+    /// Whether addresses have objects.
+    objects: bool,
+    used: Mutex<Used>,
+    /// Told when an IPAddress goes that a Service holds.
+    pub(crate) gone: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Used {
     /// Held by stored Services or reserved for writes under way.
-    used: Mutex<FxHashSet<Number>>,
+    numbers: FxHashSet<Number>,
+    /// Addresses that have an object, whoever made it.
+    objects: FxHashSet<Number>,
 }
 
 /// Numbers reserved for one write; given back when dropped, unless the write was done.
@@ -40,19 +62,37 @@ pub(crate) struct Reserved {
     taken: Vec<Number>,
     /// Given up by the object when the write is done.
     released: Vec<Number>,
-    holder: Bytes,
+    /// Namespace and name of the Service.
+    holder: (String, String),
 }
 
 impl Reserved {
-    /// What the commit must claim and release; nothing where only this server writes.
-    pub(crate) fn claims(&self) -> Vec<Claim> {
-        if !self.allocator.shared {
-            return Vec::new();
-        }
+    /// What the commit must claim and release: the objects of addresses, and keys where other servers write too.
+    pub(crate) fn claims(&self, now: Timestamp) -> Vec<Claim> {
+        let allocator = &self.allocator;
+        let (namespace, name) = &self.holder;
         let key = |number: &Number| Bytes::from(format!("{CLAIMS}{number}"));
-        let taken = self.taken.iter().map(|n| Claim::Take { key: key(n), holder: self.holder.clone() });
-        let released = self.released.iter().map(|n| Claim::Release { key: key(n) });
-        taken.chain(released).collect()
+        let mut claims = Vec::new();
+        for number in &self.taken {
+            match number.strip_prefix(ADDRESSES).filter(|_| allocator.objects) {
+                Some(address) => {
+                    claims.push(objects::take(address, namespace, name, allocator.entropy.uid(), now));
+                }
+                None if allocator.shared => {
+                    let holder = Bytes::from(format!("{namespace}/{name}"));
+                    claims.push(Claim::Take { key: key(number), holder });
+                }
+                None => {}
+            }
+        }
+        for number in &self.released {
+            match number.strip_prefix(ADDRESSES).filter(|_| allocator.objects) {
+                Some(address) => claims.push(Claim::Release { key: objects::key(address) }),
+                None if allocator.shared => claims.push(Claim::Release { key: key(number) }),
+                None => {}
+            }
+        }
+        claims
     }
 
     /// The write was done: the cache will tell of the rest.
@@ -66,7 +106,7 @@ impl Drop for Reserved {
         if !self.taken.is_empty() {
             let mut used = self.allocator.used.lock();
             for number in &self.taken {
-                used.remove(number);
+                used.numbers.remove(number);
             }
         }
     }
@@ -103,18 +143,32 @@ fn held(service: &Value) -> Vec<Number> {
 }
 
 impl Allocator {
-    pub(crate) fn new(
-        addresses: AddressRange,
+    /// Out of the configuration: ranges, ports, whether other servers write into the store too.
+    ///
+    /// # Errors
+    /// For ranges that are none.
+    pub(crate) fn of(
+        ranges: &str,
         ports: RangeInclusive<u16>,
-        entropy: Arc<Entropy>,
+        entropy: &Arc<Entropy>,
         shared: bool,
-    ) -> Self {
-        Allocator { addresses, ports, entropy, shared, used: Mutex::default() }
+        kinds: &KindTable,
+    ) -> Result<Arc<Self>, ApiError> {
+        let own = AddressRange::parse_all(ranges).map_err(ApiError::internal)?;
+        let ranges = ArcSwap::from_pointee(own.clone());
+        let objects = kinds.get(&objects::addresses()).is_some();
+        let (used, gone, entropy) = (Mutex::default(), Arc::default(), entropy.clone());
+        Ok(Arc::new(Allocator { own, ranges, ports, entropy, shared, objects, used, gone }))
     }
 
     /// The address of the `kubernetes` Service: the first of the range.
-    pub(crate) fn first_address(&self) -> Ipv4Addr {
-        self.addresses.at(0)
+    pub(crate) fn first_address(&self) -> IpAddr {
+        self.own[0].at(0)
+    }
+
+    /// The ranges of the configuration, as text.
+    pub(crate) fn default_ranges(&self) -> Vec<String> {
+        self.own.iter().map(ToString::to_string).collect()
     }
 
     /// Gives a Service what it needs and writes it into the object; what the old one held stays.
@@ -126,19 +180,18 @@ impl Allocator {
         service: &mut Value,
         old: Option<&Value>,
     ) -> Result<Reserved, ApiError> {
-        families(service)?;
+        let cluster: Vec<Family> = self.own.iter().map(|range| range.family).collect();
+        families::settle(service, old, &cluster)?;
         let before = old.map(held).unwrap_or_default();
         let mut reserved = Reserved {
             allocator: self.clone(),
             taken: Vec::new(),
             released: Vec::new(),
-            holder: Bytes::from(format!("{}/{}", meta::namespace(service), meta::name(service))),
+            holder: (meta::namespace(service).to_owned(), meta::name(service).to_owned()),
         };
         let ServiceAllocation { cluster_ips, node_ports, health_check } = allocation(service);
-        if let Some(wanted) = cluster_ips.first() {
-            let address = self.address(service, wanted, &before, &mut reserved)?;
-            service["spec"]["clusterIP"] = json!(address);
-            service["spec"]["clusterIPs"] = json!([address]);
+        if !cluster_ips.is_empty() {
+            self.addresses(service, &cluster_ips, &before, &mut reserved)?;
         }
         let given: Vec<Option<u16>> = node_ports
             .iter()
@@ -174,40 +227,70 @@ impl Allocator {
 
     /// Gives up what a Service that goes held.
     pub(crate) fn release(self: &Arc<Self>, service: &Value) -> Reserved {
-        Reserved { allocator: self.clone(), taken: Vec::new(), released: held(service), holder: Bytes::new() }
+        let (taken, holder) = (Vec::new(), (String::new(), String::new()));
+        Reserved { allocator: self.clone(), taken, released: held(service), holder }
     }
 
     fn take(&self, number: &Number, reserved: &mut Reserved) -> bool {
-        let taken = self.used.lock().insert(number.clone());
+        let mut used = self.used.lock();
+        let taken = !used.objects.contains(number) && used.numbers.insert(number.clone());
         if taken {
             reserved.taken.push(number.clone());
         }
         taken
     }
 
-    fn address(
+    /// An address for each of the Service's families: the given one, or any.
+    fn addresses(
+        &self,
+        service: &mut Value,
+        wanted: &[Wanted<String>],
+        before: &[Number],
+        reserved: &mut Reserved,
+    ) -> Result<(), ApiError> {
+        let families = service["spec"]["ipFamilies"].as_array().map_or(0, Vec::len).max(wanted.len());
+        let mut addresses = Vec::with_capacity(families);
+        for i in 0..families {
+            let address = match wanted.get(i) {
+                Some(Wanted::This(address)) => self.given(service, address, i, before, reserved)?,
+                _ => {
+                    let v6 = service["spec"]["ipFamilies"][i] == "IPv6";
+                    self.any_address(if v6 { Family::V6 } else { Family::V4 }, reserved)?
+                }
+            };
+            addresses.push(address);
+        }
+        service["spec"]["clusterIP"] = json!(addresses[0]);
+        service["spec"]["clusterIPs"] = json!(addresses);
+        Ok(())
+    }
+
+    fn given(
         &self,
         service: &Value,
-        wanted: &Wanted<String>,
+        address: &str,
+        place: usize,
         before: &[Number],
         reserved: &mut Reserved,
     ) -> Result<String, ApiError> {
-        let Wanted::This(address) = wanted else { return self.any_address(reserved) };
         let number = address_number(address);
         // Another address than the one it holds is refused by validation, in words of its own.
-        let has_one = before.iter().any(|n| n.starts_with(ADDRESSES));
-        if has_one || before.contains(&number) {
-            return Ok(address.clone());
+        let held_before = before.iter().filter(|n| n.starts_with(ADDRESSES)).count();
+        if place < held_before || before.contains(&number) {
+            return Ok(address.to_owned());
         }
         let refuse = |why: String| {
             let path = FieldPath::new("spec.clusterIPs");
             let why = format!("failed to allocate IP {address}: {why}");
-            let error = FieldError::invalid(&path, json!([address]), &why);
+            let all = service["spec"]["clusterIPs"].as_array().cloned();
+            let error = FieldError::invalid(&path, all.unwrap_or_else(|| vec![json!(address)]), &why);
             Err(ApiError::invalid("", "Service", meta::name(service), &[error]))
         };
-        let inside = address.parse().is_ok_and(|a| self.addresses.contains(a));
+        let ranges = self.ranges.load();
+        let inside = address.parse().is_ok_and(|a: IpAddr| ranges.iter().any(|range| range.contains(a)));
         if !inside {
-            let range = self.addresses;
+            let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            let range = all.join(", ");
             return refuse(format!(
                 "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
             ));
@@ -215,20 +298,28 @@ impl Allocator {
         if !self.take(&number, reserved) {
             return refuse("provided IP is already allocated".to_owned());
         }
-        Ok(address.clone())
+        Ok(address.to_owned())
     }
 
     /// Upstream gives out of the upper part first, so that the lower one stays for those who choose themselves.
-    fn any_address(&self, reserved: &mut Reserved) -> Result<String, ApiError> {
-        let size = self.addresses.size();
-        let band = (size / 16).clamp(16, 256).min(size / 2);
-        let upper = size - band;
-        let start = self.entropy.next_u64();
-        for i in 0..size {
-            let place = if i < upper { band + (start.wrapping_add(i)) % upper } else { i - upper };
-            let address = self.addresses.at(place).to_string();
-            if place != 0 && self.take(&address_number(&address), reserved) {
-                return Ok(address);
+    fn any_address(&self, family: Family, reserved: &mut Reserved) -> Result<String, ApiError> {
+        for range in self.ranges.load().iter().filter(|range| range.family == family) {
+            let size = range.size();
+            let band = (size / 16).clamp(16, 256).min(size / 2);
+            let upper = size - band;
+            let start = self.entropy.next_u64() % upper;
+            for i in 0..size {
+                // Both are below the size, so that their sum wraps at most once.
+                let place = if i < upper {
+                    band + (u128::from(start) + u128::from(i)).rem_euclid(u128::from(upper)) as u64
+                } else {
+                    i - upper
+                };
+                let address = range.at(place).to_string();
+                let own = place == 0 && self.own.contains(range);
+                if !own && self.take(&address_number(&address), reserved) {
+                    return Ok(address);
+                }
             }
         }
         Err(ApiError::internal("failed to allocate a serviceIP: range is full"))
@@ -273,41 +364,20 @@ impl Allocator {
     }
 }
 
-/// The fields of single-stack IPv4, as upstream fills them in.
-fn families(service: &mut Value) -> Result<(), ApiError> {
-    let name = meta::name(service).to_owned();
-    let Some(spec) = service.get_mut("spec").filter(|s| s.is_object()) else { return Ok(()) };
-    if spec["type"] == "ExternalName" {
-        return Ok(());
-    }
-    let refuse = |field: &str, value: Value, why: &str| {
-        let error = FieldError::invalid(&FieldPath::new("spec").child(field), value, why);
-        Err(ApiError::invalid("", "Service", &name, &[error]))
-    };
-    let single = "this cluster is not configured for dual-stack services";
-    if spec["ipFamilyPolicy"] == "RequireDualStack" {
-        return refuse("ipFamilyPolicy", spec["ipFamilyPolicy"].clone(), single);
-    }
-    if let Some(families) = spec["ipFamilies"].as_array()
-        && let Some(at) = families.iter().position(|f| f != "IPv4")
-    {
-        let field = format!("ipFamilies[{at}]");
-        return refuse(&field, families[at].clone(), "not configured on this cluster");
-    }
-    if spec["clusterIP"] == "None" && spec["clusterIPs"].as_array().is_none_or(Vec::is_empty) {
-        spec["clusterIPs"] = json!(["None"]);
-    }
-    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-        spec["ipFamilies"] = json!(["IPv4"]);
-    }
-    if spec["ipFamilyPolicy"].is_null() {
-        spec["ipFamilyPolicy"] = json!("SingleStack");
-    }
-    Ok(())
+fn is(id: &ResourceId, group: &str, resource: &str) -> bool {
+    id.group == group && id.resource == resource
 }
 
-fn is_services(id: &ResourceId) -> bool {
-    id.group.is_empty() && id.resource == "services"
+/// The ranges that a ServiceCIDR gives: none while it is not ready or is going.
+fn ranges_of(entry: &Entry) -> Vec<AddressRange> {
+    let Ok(range) = entry.shape.object.value() else { return Vec::new() };
+    let conditions = range["status"]["conditions"].as_array();
+    let ready = conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
+    if !ready || meta::is_deleting(&range) {
+        return Vec::new();
+    }
+    let cidrs = range["spec"]["cidrs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    cidrs.filter_map(|cidr| AddressRange::parse(cidr).ok()).collect()
 }
 
 fn held_by(entry: Option<&Arc<Entry>>) -> Vec<Number> {
@@ -317,27 +387,71 @@ fn held_by(entry: Option<&Arc<Entry>>) -> Vec<Number> {
     }
 }
 
-impl Listener for Allocator {
-    fn changed(&self, resource: &ResourceCache, events: &[Arc<CacheEvent>]) {
-        if !is_services(&resource.id) {
-            return;
-        }
+impl Allocator {
+    fn services_changed(&self, events: &[Arc<CacheEvent>]) {
         for event in events {
             let (before, after) = (held_by(event.before.as_ref()), held_by(event.after.as_ref()));
             let mut used = self.used.lock();
             for number in before.iter().filter(|n| !after.contains(n)) {
-                used.remove(number);
+                used.numbers.remove(number);
             }
-            used.extend(after);
+            used.numbers.extend(after);
+        }
+    }
+
+    fn addresses_changed(&self, events: &[Arc<CacheEvent>]) {
+        let mut used = self.used.lock();
+        for event in events {
+            let number = address_number(&String::from_utf8_lossy(&event.key));
+            if event.after.is_some() {
+                used.objects.insert(number);
+            } else {
+                used.objects.remove(&number);
+                if used.numbers.contains(&number) {
+                    self.gone.notify_one();
+                }
+            }
+        }
+    }
+
+    fn ranges_changed(&self, all: &ResourceCache) {
+        let mut ranges = self.own.clone();
+        for (_, entry) in all.snapshot().range(b"", b"") {
+            for range in ranges_of(entry) {
+                if !ranges.contains(&range) {
+                    ranges.push(range);
+                }
+            }
+        }
+        self.ranges.store(Arc::new(ranges));
+    }
+}
+
+impl Listener for Allocator {
+    fn changed(&self, resource: &ResourceCache, events: &[Arc<CacheEvent>]) {
+        if is(&resource.id, "", "services") {
+            self.services_changed(events);
+        } else if is(&resource.id, objects::GROUP, "ipaddresses") {
+            self.addresses_changed(events);
+        } else if is(&resource.id, objects::GROUP, "servicecidrs") {
+            self.ranges_changed(resource);
         }
     }
 
     fn reloaded(&self, cache: &ObjectCache) {
-        let services = cache.resource(&ResourceId { group: "".into(), resource: "services".into() });
-        let snapshot = services.snapshot();
+        let of = |group: &str, resource: &str| {
+            cache.resource(&ResourceId { group: group.into(), resource: resource.into() })
+        };
+        let services = of("", "services").snapshot();
         let all: FxHashSet<Number> =
-            snapshot.range(b"", b"").flat_map(|(_, entry)| held_by(Some(entry))).collect();
+            services.range(b"", b"").flat_map(|(_, entry)| held_by(Some(entry))).collect();
+        let objects = of(objects::GROUP, "ipaddresses").snapshot();
+        let name = |key: &Bytes| address_number(&String::from_utf8_lossy(key));
+        let mut used = self.used.lock();
         // Reservations of writes under way stay: their own commits settle them.
-        self.used.lock().extend(all);
+        used.numbers.extend(all);
+        used.objects = objects.range(b"", b"").map(|(key, _)| name(key)).collect();
+        drop(used);
+        self.ranges_changed(&of(objects::GROUP, "servicecidrs"));
     }
 }

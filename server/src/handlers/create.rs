@@ -141,7 +141,7 @@ async fn store(
     object: &Value,
     reserved: Option<Reserved>,
 ) -> Result<Option<Arc<ApiObject>>, ApiError> {
-    let claims = reserved.as_ref().map(Reserved::claims).unwrap_or_default();
+    let claims = reserved.as_ref().map(|reserved| reserved.claims(call.now)).unwrap_or_default();
     match pipeline::commit(call, object, 0, claims).await? {
         Outcome::Done(created) => {
             if let Some(reserved) = reserved.filter(|_| !call.options.dry_run) {

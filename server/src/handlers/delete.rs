@@ -331,7 +331,7 @@ pub(super) async fn remove(
     let key = ResourceId::of(&call.kind.descriptor).key(meta::namespace(last), meta::name(last));
     let mut ops = vec![Op::Delete { key: key.clone() }];
     if call.kind.is("", "services") {
-        for claim in call.server.allocator.release(last).claims() {
+        for claim in call.server.allocator.release(last).claims(call.now) {
             if let Claim::Release { key } = claim {
                 ops.push(Op::Delete { key });
             }

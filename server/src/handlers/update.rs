@@ -2,7 +2,6 @@
 
 use super::{Call, create, delete, read};
 use crate::admission::{AdmissionRequest, Operation};
-use crate::allocate::Reserved;
 use crate::cache::Entry;
 use crate::conversion::is_of_version;
 use crate::crd;
@@ -231,7 +230,7 @@ async fn try_write(
     if delete::is_finished(kind, &object) {
         return delete::remove(call, entry, &object).await;
     }
-    let claims = reserved.as_ref().map(Reserved::claims).unwrap_or_default();
+    let claims = reserved.as_ref().map(|reserved| reserved.claims(call.now)).unwrap_or_default();
     match pipeline::commit(call, &object, expected, claims).await? {
         Outcome::Done(object) => {
             if let Some(reserved) = reserved.filter(|_| !call.options.dry_run) {

@@ -15,4 +15,5 @@ mod plugins;
 mod policies;
 mod quota;
 mod rules;
+mod services;
 mod watch;
