@@ -13,7 +13,9 @@ use kubewright_server::audit::Audit;
 use kubewright_server::auth::{Access, SigningKey, authenticated};
 use kubewright_server::flow::{FlowControl, MaxInFlight};
 use kubewright_server::http::HttpService;
-use kubewright_server::tls::{CertificateAuthority, Kubeconfig, KubeconfigCredentials, Server, TlsError};
+use kubewright_server::tls::{
+    CertificateAuthority, FrontProxy, Kubeconfig, KubeconfigCredentials, Server, TlsError,
+};
 use kubewright_server::{ApiServer, NodeConnections};
 use kubewright_store::Store;
 use std::fmt;
@@ -171,6 +173,9 @@ async fn api_server(
     }
     if let Some(authority) = authority {
         builder = builder.ca_certificate(authority.certificate_pem());
+        let folder = parts.keys.as_ref().map(|keys| keys.join("front-proxy"));
+        let identity = FrontProxy::issue(folder.as_deref(), &*parts.clock);
+        builder = builder.front_proxy(identity.map_err(|e| StartError::new("keys", e))?);
     }
     if let Some(cidr) = &parts.service_cidr {
         builder = builder.service_cidr(cidr);

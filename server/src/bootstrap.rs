@@ -5,6 +5,7 @@ use crate::allocate;
 use crate::crd::internal;
 use crate::handlers;
 use crate::server::Shared;
+use crate::tls::CLIENT_NAME;
 use futures::future::BoxFuture;
 use kubewright_core::{ApiError, ApiRequest, ContentType, GroupVersionResource, Verb};
 use serde_json::{Value, json};
@@ -14,6 +15,9 @@ use std::sync::Arc;
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 /// The ConfigMap of every namespace that holds the certificate authority.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// Where API servers behind this one look.
+const FRONT_PROXY: &str = "extension-apiserver-authentication";
 
 fn core(resource: &str) -> GroupVersionResource {
     GroupVersionResource::new("", "v1", resource)
@@ -46,10 +50,31 @@ pub(crate) async fn run(server: &Arc<Shared>, advertise: Option<(IpAddr, u16)>) 
     allocate::default_range(server).await?;
     allocate::repair(server).await?;
     priority_classes(server).await?;
+    front_proxy(server).await?;
     match advertise {
         Some((address, port)) => endpoints(server, address, port).await,
         None => Ok(()),
     }
+}
+
+/// Tells API servers behind this one how to know it, and whose client certificates count.
+async fn front_proxy(server: &Arc<Shared>) -> Result<(), ApiError> {
+    let Some(identity) = server.aggregator.front_proxy() else { return Ok(()) };
+    if server.kinds.get(&core("configmaps")).is_none() {
+        return Ok(());
+    }
+    let mut data = json!({
+        "requestheader-client-ca-file": identity.authority_pem,
+        "requestheader-allowed-names": json!([CLIENT_NAME]).to_string(),
+        "requestheader-username-headers": "[\"X-Remote-User\"]",
+        "requestheader-uid-headers": "[\"X-Remote-Uid\"]",
+        "requestheader-group-headers": "[\"X-Remote-Group\"]",
+        "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]"});
+    if let Some(pem) = &server.ca_certificate {
+        data["client-ca-file"] = json!(pem);
+    }
+    let object = json!({"metadata": {"name": FRONT_PROXY}, "data": data});
+    put(server, core("configmaps"), "kube-system", FRONT_PROXY, object).await
 }
 
 /// The classes of pods that the cluster itself lives on.

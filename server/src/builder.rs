@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use crate::server::ApiServer;
+use crate::tls::FrontProxy;
 use kubewright_core::{ApiError, Entropy, KindDescriptor, Registry, SharedClock, SystemClock};
 use kubewright_store::Store;
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ pub struct ApiServerBuilder {
     pub(crate) window_events_max: usize,
     pub(crate) builtin_admission: bool,
     pub(crate) ca_certificate: Option<String>,
+    pub(crate) front_proxy: Option<FrontProxy>,
 }
 
 impl ApiServerBuilder {
@@ -49,6 +51,7 @@ impl ApiServerBuilder {
             window_events_max: 8192,
             builtin_admission: true,
             ca_certificate: None,
+            front_proxy: None,
         }
     }
 
@@ -145,6 +148,14 @@ impl ApiServerBuilder {
     #[must_use]
     pub fn ca_certificate(mut self, pem: &str) -> Self {
         self.ca_certificate = Some(pem.to_owned());
+        self
+    }
+
+    /// Whom the server is to API servers behind it (APIServices); it tells them by the ConfigMap
+    /// `kube-system/extension-apiserver-authentication`. Without it they have no reason to believe on whose behalf it asks.
+    #[must_use]
+    pub fn front_proxy(mut self, identity: FrontProxy) -> Self {
+        self.front_proxy = Some(identity);
         self
     }
 

@@ -17,6 +17,7 @@
 //! ```
 
 pub mod admission;
+mod aggregation;
 mod allocate;
 pub mod audit;
 pub mod auth;

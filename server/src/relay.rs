@@ -80,6 +80,12 @@ impl Relay {
         for name in [AUTHORIZATION, HOST] {
             headers.remove(name);
         }
+        // Only this server says on whose behalf it asks.
+        let claims =
+            |n: &&HeaderName| n.as_str().starts_with("x-remote-") || n.as_str().starts_with("impersonate-");
+        for name in head.headers.keys().filter(claims) {
+            headers.remove(name);
+        }
         if upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.extend(head.headers.get(UPGRADE).map(|v| (UPGRADE, v.clone())));
@@ -168,7 +174,6 @@ fn join(
 ///
 /// # Errors
 /// Where it breaks off or is longer.
-#[expect(dead_code, reason = "aggregation asks")]
 pub(crate) async fn collected(mut body: ByteStream, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut all = bytes::BytesMut::new();
     while let Some(chunk) = body.next().await {

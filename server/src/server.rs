@@ -3,6 +3,7 @@
 use crate::admission::policy::{AuthorizerSlot, Policies};
 use crate::admission::webhook::Webhooks;
 use crate::admission::{self, Admission};
+use crate::aggregation::{self, Aggregator};
 use crate::allocate::{self, Allocator};
 use crate::auth::Authorizer;
 use crate::bootstrap;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) converter: Arc<Converter>,
     /// Calls to webhooks and other servers.
     pub(crate) outbound: Arc<Outbound>,
+    /// The API servers behind this one.
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) counters: Counters,
     /// What the layers around the server count.
     pub(crate) metrics: ArcSwap<Vec<Arc<dyn MetricSource>>>,
@@ -102,7 +105,8 @@ impl ApiServer {
         let reader = Reader { cache: cache.clone(), kinds: kinds.clone() };
         let outbound = Arc::new(Outbound::new(Resolver::new(reader.clone())));
         let converter = Arc::new(Converter::new(outbound.clone(), entropy.clone()));
-        let mut listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone()];
+        let aggregator = Arc::new(Aggregator::new(builder.front_proxy));
+        let mut listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone(), aggregator.clone()];
         let mut admission = if builder.builtin_admission { admission::builtin(&entropy) } else { Vec::new() };
         if builder.builtin_admission {
             let (out, random) = (outbound.clone(), entropy.clone());
@@ -117,7 +121,7 @@ impl ApiServer {
         }
         let feeder = Feeder { cache: cache.clone(), listeners, cancel: cancel.clone() };
         feeder.load().await?;
-        let (writes, cancel_copy) = (TaskTracker::new(), cancel.clone());
+        let writes = TaskTracker::new();
         let computed = builder.virtuals.iter().map(|v| v.descriptor()).collect();
         let virtuals = builder.virtuals.into_iter().map(|v| {
             let d = v.descriptor();
@@ -139,6 +143,7 @@ impl ApiServer {
             reader,
             converter,
             outbound,
+            aggregator,
             counters: Counters::default(),
             metrics: ArcSwap::default(),
             advertise: ArcSwap::from_pointee(builder.advertise),
@@ -150,12 +155,7 @@ impl ApiServer {
         };
         // The feeder holds the cache, not the server, and ends with the server's token.
         shared.writes.spawn(feeder.run());
-        let shared = Arc::new(shared);
-        let gone = shared.allocator.gone.clone();
-        shared.writes.spawn(allocate::keep(Arc::downgrade(&shared), gone, cancel_copy.clone()));
-        shared.writes.spawn(crd::clean_up(Arc::downgrade(&shared), going, cancel_copy));
-        bootstrap::run(&shared, builder.advertise).await?;
-        Ok(ApiServer { shared })
+        begin(Arc::new(shared), going, builder.advertise).await
     }
 
     /// Says under which address pods reach this server: writes the endpoints of the `kubernetes` Service.
@@ -235,7 +235,25 @@ impl Service<ApiRequest> for ApiServer {
     }
 }
 
+/// Brings what every cluster has, and begins what runs beside the requests. The tasks hold the server weakly and end with it.
+async fn begin(
+    shared: Arc<Shared>,
+    going: Arc<Notify>,
+    advertise: Option<(IpAddr, u16)>,
+) -> Result<ApiServer, ApiError> {
+    let (tasks, cancel) = (&shared.writes, &shared.cancel);
+    tasks.spawn(crd::clean_up(Arc::downgrade(&shared), going, cancel.clone()));
+    tasks.spawn(allocate::keep(Arc::downgrade(&shared), shared.allocator.gone.clone(), cancel.clone()));
+    bootstrap::run(&shared, advertise).await?;
+    aggregation::ensure(&shared).await?;
+    tasks.spawn(aggregation::run(Arc::downgrade(&shared), cancel.clone()));
+    Ok(ApiServer { shared })
+}
+
 async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+    if let Some(remote) = shared.aggregator.of(&request.target) {
+        return remote.answer(&shared, &request).await;
+    }
     let resource = match &request.target {
         Target::Resource { resource, .. } => resource,
         Target::Path(path) => return paths::answer(&shared, &request, path).await,

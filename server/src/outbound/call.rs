@@ -4,7 +4,7 @@ use super::{CallError, Client};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -102,7 +102,26 @@ impl Client {
         limit: Duration,
         bytes_max: usize,
     ) -> Result<Answer, CallError> {
-        self.whole(Request::new(full(Bytes::new())), path, None, limit, bytes_max).await
+        self.get_as(path, HeaderMap::new(), limit, bytes_max).await
+    }
+
+    /// [`Client::get`] with headers.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    ///
+    /// # Cancel safety
+    /// Nothing but reading happens.
+    pub(crate) async fn get_as(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        limit: Duration,
+        bytes_max: usize,
+    ) -> Result<Answer, CallError> {
+        let mut request = Request::new(full(Bytes::new()));
+        *request.headers_mut() = headers;
+        self.whole(request, path, None, limit, bytes_max).await
     }
 
     async fn whole(

@@ -89,7 +89,6 @@ impl Resolver {
     ///
     /// # Errors
     /// The reason of upstream's condition, with its message.
-    #[expect(dead_code, reason = "aggregation asks")]
     pub(crate) fn check(&self, namespace: &str, name: &str, port: u16) -> Result<(), (&'static str, String)> {
         let resource = GroupVersionResource::new("", "v1", "services");
         let found = self.reader.get(&resource, namespace, name).ok().flatten();

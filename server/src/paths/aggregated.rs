@@ -2,6 +2,7 @@
 
 use super::catalogue::{Catalogue, Group, Resource};
 use super::discovery::names;
+use crate::aggregation::Remote;
 use serde_json::{Value, json};
 
 /// One of the forms, as it is told in `Content-Type`.
@@ -68,11 +69,53 @@ fn group(group: &Group) -> Value {
         .versions
         .iter()
         .map(|v| {
+            if let Some(remote) = &v.remote {
+                return elsewhere(group, remote);
+            }
             let resources: Vec<Value> = v.resources.iter().map(|r| resource(group, &v.name, r)).collect();
             json!({"version": v.name.as_str(), "resources": resources, "freshness": "Current"})
         })
         .collect();
     json!({"metadata": metadata, "versions": versions})
+}
+
+/// What another server serves, out of its own discovery; stale while it does not answer.
+fn elsewhere(group: &Group, remote: &Remote) -> Value {
+    let fetched = remote.fetched.load();
+    let listed: Vec<&Value> = match &fetched.resources {
+        Some(list) => list["resources"].as_array().into_iter().flatten().collect(),
+        None => Vec::new(),
+    };
+    let version = remote.version.as_str();
+    let kind = |r: &Value| {
+        let own = |field: &str, default: &str| {
+            r[field].as_str().filter(|t| !t.is_empty()).unwrap_or(default).to_owned()
+        };
+        json!({"group": own("group", &group.name), "version": own("version", version), "kind": r["kind"]})
+    };
+    let name = |r: &Value| r["name"].as_str().unwrap_or("").to_owned();
+    let mut resources = Vec::new();
+    for r in listed.iter().filter(|r| !name(r).contains('/')) {
+        let scope = if r["namespaced"] == true { "Namespaced" } else { "Cluster" };
+        let mut entry = json!({"resource": r["name"], "responseKind": kind(r), "scope": scope,
+            "singularResource": r["singularName"].as_str().unwrap_or(""), "verbs": r["verbs"]});
+        for field in ["shortNames", "categories"] {
+            if let Some(words) = r.get(field).filter(|w| !w.is_null()) {
+                entry[field] = words.clone();
+            }
+        }
+        let below: Vec<Value> = listed
+            .iter()
+            .filter_map(|s| Some((s, name(s).strip_prefix(&name(r))?.strip_prefix('/')?.to_owned())))
+            .map(|(s, sub)| json!({"subresource": sub, "responseKind": kind(s), "verbs": s["verbs"]}))
+            .collect();
+        if !below.is_empty() {
+            entry["subresources"] = Value::Array(below);
+        }
+        resources.push(entry);
+    }
+    let freshness = if remote.is_available() { "Current" } else { "Stale" };
+    json!({"version": version, "resources": resources, "freshness": freshness})
 }
 
 fn resource(group: &Group, version: &str, r: &Resource) -> Value {

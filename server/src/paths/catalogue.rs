@@ -1,5 +1,6 @@
 //! What is served, in the order in which clients shall prefer it: groups, versions, resources, subresources.
 
+use crate::aggregation::Remote;
 use crate::kinds::Kinds;
 use crate::ports::VirtualDescriptor;
 use crate::subresources;
@@ -46,6 +47,10 @@ pub(crate) fn is_upstreams_group(group: &str) -> bool {
 const STORED_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+/// Upstream's priorities of the groups and versions that come from definitions.
+const CUSTOM_PRIORITY: i64 = 1000;
+const CUSTOM_VERSION_PRIORITY: i64 = 100;
+
 /// All that is served at one moment.
 pub(super) struct Catalogue {
     pub(super) groups: Vec<Group>,
@@ -61,6 +66,8 @@ pub(super) struct Group {
 pub(super) struct Version {
     pub(super) name: SmolStr,
     pub(super) resources: Vec<Resource>,
+    /// The server that answers for it, where that is another one; `resources` is empty then.
+    pub(super) remote: Option<Arc<Remote>>,
 }
 
 /// One resource, whatever it is made of.
@@ -85,7 +92,11 @@ pub(super) struct Subresource {
 }
 
 impl Catalogue {
-    pub(super) fn of<'a>(kinds: &Kinds, computed: impl Iterator<Item = &'a VirtualDescriptor>) -> Self {
+    pub(super) fn of<'a>(
+        kinds: &Kinds,
+        computed: impl Iterator<Item = &'a VirtualDescriptor>,
+        remotes: Vec<Arc<Remote>>,
+    ) -> Self {
         let mut found: BTreeMap<SmolStr, BTreeMap<Precedence, Vec<Resource>>> = BTreeMap::new();
         let mut add = |group: &SmolStr, version: &SmolStr, resource: Resource| {
             let versions = found.entry(group.clone()).or_default();
@@ -99,7 +110,8 @@ impl Catalogue {
         }
         let mut groups: Vec<Group> =
             found.into_iter().map(|(name, versions)| group(name, versions)).collect();
-        groups.sort_by_key(|g| GROUP_ORDER.iter().position(|o| *o == g.name).unwrap_or(GROUP_ORDER.len()));
+        remotes.into_iter().for_each(|remote| add_remote(&mut groups, remote));
+        groups.sort_by(|a, b| (rank(a), &a.name).cmp(&(rank(b), &b.name)));
         Catalogue { groups }
     }
 
@@ -129,9 +141,29 @@ impl Group {
 fn group(name: SmolStr, versions: BTreeMap<Precedence, Vec<Resource>>) -> Group {
     let versions = versions.into_iter().map(|(precedence, mut resources)| {
         resources.sort_by(|a, b| a.plural.cmp(&b.plural));
-        Version { name: precedence.2, resources }
+        Version { name: precedence.2, resources, remote: None }
     });
     Group { name, versions: versions.collect() }
+}
+
+/// Upstream's groups in their order, then the others by falling priority.
+fn rank(group: &Group) -> (usize, Reverse<i64>) {
+    let place = GROUP_ORDER.iter().position(|o| *o == group.name).unwrap_or(GROUP_ORDER.len());
+    let remote = group.versions.iter().filter_map(|v| v.remote.as_ref().map(|r| r.group_priority)).max();
+    (place, Reverse(remote.unwrap_or(CUSTOM_PRIORITY)))
+}
+
+/// Puts a version of another server among the groups, in place of one of this server.
+fn add_remote(groups: &mut Vec<Group>, remote: Arc<Remote>) {
+    let at = groups.iter().position(|g| g.name == remote.group).unwrap_or_else(|| {
+        groups.push(Group { name: remote.group.clone(), versions: Vec::new() });
+        groups.len() - 1
+    });
+    let versions = &mut groups[at].versions;
+    versions.retain(|v| v.name != remote.version);
+    versions.push(Version { name: remote.version.clone(), resources: Vec::new(), remote: Some(remote) });
+    let priority = |v: &Version| v.remote.as_ref().map_or(CUSTOM_VERSION_PRIORITY, |r| r.version_priority);
+    versions.sort_by_key(|v| (Reverse(priority(v)), Precedence::of(&v.name)));
 }
 
 fn stored(kind: &Arc<KindDescriptor>) -> Resource {

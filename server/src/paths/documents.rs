@@ -16,9 +16,9 @@ pub(crate) struct Documents {
     current: ArcSwapOption<Current>,
 }
 
-/// The documents of one generation of kinds.
+/// The documents of one generation of kinds, and of what is known of other servers.
 pub(super) struct Current {
-    generation: u64,
+    generation: (u64, u64),
     pub(super) catalogue: Catalogue,
     /// Made when first asked for. Its keys name documents of this generation only, so it is bounded by the kinds.
     bytes: Mutex<BTreeMap<String, Bytes>>,
@@ -33,14 +33,15 @@ impl Documents {
     /// The documents of the kinds as they are now.
     pub(super) fn current(&self, shared: &Shared) -> Arc<Current> {
         let kinds = shared.kinds.load();
+        let generation = (kinds.generation, shared.aggregator.generation());
         if let Some(current) = &*self.current.load()
-            && current.generation == kinds.generation
+            && current.generation == generation
         {
             return current.clone();
         }
         let current = Arc::new(Current {
-            generation: kinds.generation,
-            catalogue: Catalogue::of(&kinds, self.computed.iter()),
+            generation,
+            catalogue: Catalogue::of(&kinds, self.computed.iter(), shared.aggregator.remotes()),
             bytes: Mutex::new(BTreeMap::new()),
         });
         self.current.store(Some(current.clone()));

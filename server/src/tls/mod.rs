@@ -7,6 +7,7 @@ mod certificate;
 mod error;
 mod files;
 mod front;
+mod front_proxy;
 mod identity;
 mod kubeconfig;
 mod request;
@@ -19,8 +20,10 @@ pub use authority::{CertificateAuthority, KeyCertificate};
 pub use certificate::ServingCertificate;
 pub use error::TlsError;
 pub use front::FrontProxyAuthority;
+pub use front_proxy::FrontProxy;
 pub use kubeconfig::{Kubeconfig, KubeconfigCredentials};
 pub use request::{RequestedCertificate, certificate_ends};
 pub use server::{Limits, Server};
 
 pub(crate) use files::read_or_create;
+pub(crate) use front_proxy::CLIENT_NAME;

@@ -8,9 +8,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kubewright_core::api::{BuiltinOptions, builtin};
 use kubewright_core::{
-    ApiError, ApiRequest, ApiResponse, ContentType, GroupVersionResource, Registry, ResponseBody, Verb,
+    ApiError, ApiRequest, ApiResponse, ContentType, GroupVersionResource, Registry, ResponseBody, Target,
+    Verb,
 };
-use kubewright_server::ApiServer;
+use kubewright_server::{ApiServer, ApiServerBuilder};
 use kubewright_store::MemoryStore;
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -30,11 +31,16 @@ use tower::ServiceExt;
 pub(crate) struct Plane(pub(crate) ApiServer);
 
 pub(crate) async fn plane() -> Plane {
+    plane_with(|builder| builder).await
+}
+
+pub(crate) async fn plane_with(change: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> Plane {
     let mut registry = Registry::new();
     for kind in builtin(&BuiltinOptions { allow_loopback_endpoints: true }) {
         registry.insert(kind).unwrap();
     }
-    let server = ApiServer::builder(Arc::new(MemoryStore::new())).registry(registry).build().await.unwrap();
+    let builder = ApiServer::builder(Arc::new(MemoryStore::new())).registry(registry);
+    let server = change(builder).build().await.unwrap();
     let plane = Plane(server);
     plane
         .create("", "v1", "namespaces", json!({"metadata": {"name": "n", "labels": {"team": "blue"}}}))
@@ -60,8 +66,16 @@ impl Plane {
                 let items: Vec<Value> = list.items.iter().map(|o| o.value().unwrap()).collect();
                 json!({"items": items})
             }
+            ResponseBody::Raw { bytes, .. } => serde_json::from_slice(&bytes).unwrap(),
             other => panic!("no document: {other:?}"),
         })
+    }
+
+    /// The document at a path.
+    pub(crate) async fn path(&self, path: &str, accept: &str) -> Result<Value, ApiError> {
+        let mut request = ApiRequest::new(Verb::Get, Target::Path(path.to_owned()));
+        request.accept = accept.into();
+        self.value(request).await
     }
 
     /// Creates an object that must be accepted; in no namespace for a cluster-scoped kind.

@@ -1,6 +1,7 @@
 //! Black-box tests of what the server asks others over the network: real TLS servers on loopback addresses, written here.
 
 mod admission;
+mod aggregation;
 mod bad_servers;
 mod conversion;
 mod front;

@@ -47,7 +47,26 @@ where
         .buffer_unordered(WRITES_AT_ONCE)
         .try_collect::<()>()
         .await?;
+    match write(service.clone(), extension_reader()).await {
+        // A plane without namespaces has no place for it.
+        Err(e) if !e.is_not_found() => return Err(e),
+        _ => {}
+    }
     aggregate_once(service).await.map(drop)
+}
+
+/// The role by which API servers behind this one read how to know it.
+fn extension_reader() -> ApiRequest {
+    let roles = kubewright_core::GroupVersionResource::new("rbac.authorization.k8s.io", "v1", "roles");
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"],
+        "resourceNames": ["extension-apiserver-authentication"]});
+    let role = json!({"rules": [rule], "metadata": {
+        "name": "extension-apiserver-authentication-reader", "namespace": "kube-system",
+        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}, "annotations": {AUTOUPDATE: "true"}}});
+    let mut request = ApiRequest::resource(Verb::Create, roles, Some("kube-system"), None);
+    request.user = authenticated("system:apiserver", &[super::MASTERS]);
+    request.user_agent = "kube-apiserver".into();
+    request.body(ContentType::Json, role)
 }
 
 async fn existing<S, K: Resource>(service: &S) -> Result<HashMap<String, Arc<K>>, ApiError>

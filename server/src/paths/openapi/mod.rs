@@ -110,6 +110,10 @@ fn index(current: &Current) -> Result<Value, ApiError> {
     for group in &current.catalogue.groups {
         for version in &group.versions {
             let key = operations::root(&group.name, &version.name);
+            if let Some(remote) = &version.remote {
+                paths.extend(remote.fetched.load().openapi_v3.iter().cloned());
+                continue;
+            }
             let hash = hash(current, &group.name, version)?;
             let url = format!("/openapi/v3/{key}?hash={}", String::from_utf8_lossy(&hash));
             paths.insert(key, json!({"serverRelativeURL": url}));

@@ -71,11 +71,29 @@ fn downgrade(value: &mut Value) {
     }
 }
 
+/// Takes the paths of a group out of another server's document, and the schemas that this one has not.
+fn merge(schemas: &mut Map<String, Value>, paths: &mut Map<String, Value>, group: &str, document: &[u8]) {
+    let Ok(mut document) = serde_json::from_slice::<Value>(document) else { return };
+    let mut part = |field: &str| match document[field].take() {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    let below = format!("/apis/{group}/");
+    paths.extend(part("paths").into_iter().filter(|(path, _)| path.starts_with(&below)));
+    for (name, schema) in part("definitions") {
+        schemas.entry(name).or_insert(schema);
+    }
+}
+
 /// The document of everything.
 pub(super) fn document(catalogue: &Catalogue) -> Value {
     let (mut schemas, mut paths) = (Map::new(), Map::new());
     for group in &catalogue.groups {
         for version in &group.versions {
+            if let Some(document) = version.remote.as_ref().and_then(|r| r.fetched.load().openapi_v2.clone())
+            {
+                merge(&mut schemas, &mut paths, &group.name, &document);
+            }
             let names = schemas::add(&mut schemas, &group.name, version);
             let place = Place::of(&group.name, &version.name);
             for (resource, names) in version.resources.iter().zip(&names) {
