@@ -9,6 +9,8 @@ use kubewright_core::api::apiextensions::{descriptors, is_established, update_st
 use kubewright_core::{
     ApiError, ApiRequest, ContentType, GroupVersionResource, KindDescriptor, Reason, UserInfo, Verb, meta,
 };
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -27,20 +29,26 @@ pub(crate) fn is_definition(group: &str, plural: &str) -> bool {
     group == "apiextensions.k8s.io" && plural == "customresourcedefinitions"
 }
 
+/// The version of a definition and its kinds.
+type Made = (String, Vec<Arc<KindDescriptor>>);
+
 /// Keeps the kinds in step with the definitions.
 pub(crate) struct Definitions {
     kinds: Arc<KindTable>,
+    /// What each definition made, with the version that it had then: a schema and its rules are compiled once.
+    made: Mutex<FxHashMap<String, Made>>,
     /// Told when a definition is being deleted.
     going: Arc<Notify>,
 }
 
 impl Definitions {
     pub(crate) fn new(kinds: Arc<KindTable>, going: Arc<Notify>) -> Self {
-        Definitions { kinds, going }
+        Definitions { kinds, made: Mutex::default(), going }
     }
 
     fn serve(&self, snapshot: &Snapshot) {
-        let before = self.kinds.load();
+        let mut made = self.made.lock();
+        let mut now = FxHashMap::default();
         let mut served: Vec<Arc<KindDescriptor>> = Vec::new();
         let mut ending = Vec::new();
         for (_, entry) in snapshot.range(b"", b"") {
@@ -56,14 +64,24 @@ impl Definitions {
             if !is_established(&definition) {
                 continue;
             }
-            match descriptors(&definition) {
-                Ok(kinds) => served.extend(kinds.into_iter().map(Arc::new)),
-                Err(errors) => {
-                    tracing::error!(name = meta::name(&definition), ?errors, "a definition cannot be served");
-                }
-            }
+            let (name, version) =
+                (meta::name(&definition), definition["metadata"]["resourceVersion"].as_str());
+            let known = made.remove(name).filter(|(was, _)| Some(was.as_str()) == version);
+            let kinds = match known {
+                Some((_, kinds)) => kinds,
+                None => match descriptors(&definition) {
+                    Ok(kinds) => kinds.into_iter().map(Arc::new).collect(),
+                    Err(errors) => {
+                        tracing::error!(name, ?errors, "a definition cannot be served");
+                        continue;
+                    }
+                },
+            };
+            served.extend(kinds.iter().cloned());
+            now.insert(name.to_owned(), (version.unwrap_or("").to_owned(), kinds));
         }
-        drop(before);
+        *made = now;
+        drop(made);
         if let Err(e) = self.kinds.replace_custom(served, &ending) {
             tracing::error!(error = %e, "the custom kinds cannot be served");
         }

@@ -200,9 +200,13 @@ pub struct PolicyProblem {
     pub detail: String,
 }
 
+#[derive(Default)]
 struct Compiler {
     code: PolicyCode,
     composed: Vec<(String, Type)>,
+    /// What `object` and `oldObject` are, and what `params` are, where that is known.
+    object: Option<Arc<Decl>>,
+    params: Option<Arc<Decl>>,
 }
 
 impl Compiler {
@@ -219,6 +223,11 @@ impl Compiler {
             return None;
         }
         let mut env = admission_env(scope);
+        for (slot, known) in [(OBJECT, &self.object), (OLD_OBJECT, &self.object), (PARAMS, &self.params)] {
+            if let (Some(known), Some((_, decl))) = (known, env.variables.get_mut(slot)) {
+                *decl = known.clone();
+            }
+        }
         for (name, ty) in &self.composed {
             env.compose(name, ty);
         }
@@ -255,7 +264,7 @@ fn text<'v>(owner: &'v Value, field: &str) -> &'v str {
 
 /// Compiles the match conditions of a webhook.
 pub fn compile_conditions(owner: &Value) -> PolicyCode {
-    let mut compiler = Compiler { code: PolicyCode::default(), composed: Vec::new() };
+    let mut compiler = Compiler::default();
     let scope = AdmissionScope { authorizer: true, ..AdmissionScope::default() };
     compiler.conditions(owner, scope);
     compiler.code
@@ -263,7 +272,15 @@ pub fn compile_conditions(owner: &Value) -> PolicyCode {
 
 /// Compiles the `spec` of a policy, validating or mutating.
 pub fn compile_policy(spec: &Value) -> PolicyCode {
-    let mut compiler = Compiler { code: PolicyCode::default(), composed: Vec::new() };
+    compile_with(spec, Compiler::default())
+}
+
+/// What does not compile in the `spec` of a policy where it is about objects of a known type, perhaps with parameters of one.
+pub fn check_policy(spec: &Value, object: Arc<Decl>, params: Option<Arc<Decl>>) -> Vec<PolicyProblem> {
+    compile_with(spec, Compiler { object: Some(object), params, ..Compiler::default() }).problems
+}
+
+fn compile_with(spec: &Value, mut compiler: Compiler) -> PolicyCode {
     let params = spec.get("paramKind").is_some_and(|k| !k.is_null());
     let messages = spec.get("mutations").is_some();
     let full = AdmissionScope { params, authorizer: true, messages, namespace: true };

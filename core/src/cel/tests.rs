@@ -416,3 +416,116 @@ fn properties_have_names_in_expressions() {
     check("1st", None);
     check("a b", None);
 }
+
+#[test]
+fn what_is_as_deep_as_it_may_be_still_runs() {
+    let nested = |open: &str, inner: &str, close: &str, times: usize| {
+        format!("{}{inner}{}", open.repeat(times), close.repeat(times))
+    };
+    for (open, inner, close) in [
+        ("(", "true", ")"),
+        ("[", "1", "]"),
+        ("!(", "true", ")"),
+        ("{'a': ", "1", "}"),
+        ("true ? (", "1", ") : 0"),
+        ("[1].all(x, ", "true", ")"),
+        ("[1].map(x, ", "x", ")"),
+        ("cel.bind(x, 1, ", "x", ")"),
+        ("optional.of(1).optMap(x, ", "x", ")"),
+        ("dyn(", "1", ")"),
+    ] {
+        let most = (1..200).rev().find(|n| env().compile(&nested(open, inner, close, *n)).is_ok());
+        let most = most.unwrap_or(0);
+        assert!(most >= 20, "{open} only {most}");
+        run(&nested(open, inner, close, most)).unwrap_or_else(|e| panic!("{open} {most}: {e}"));
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn nothing_panics(words in proptest::collection::vec(proptest::sample::select(WORDS), 0..24)) {
+        // An error is as good as a value.
+        let _told = run(&words.join(" "));
+        let _told = run(&words.concat());
+    }
+}
+
+const WORDS: &[&str] = &[
+    "self",
+    "any",
+    ".n",
+    ".name",
+    ".items",
+    ".list",
+    ".labels",
+    "x",
+    "1",
+    "-9223372036854775808",
+    "0u",
+    "2.5",
+    "'a'",
+    "b'\\xff'",
+    "\"é\"",
+    "null",
+    "true",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "==",
+    "<",
+    "&&",
+    "||",
+    "!",
+    "?",
+    ":",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ".",
+    "in",
+    ".all(x, ",
+    ".map(x, ",
+    ".filter(x, ",
+    ".exists_one(x, ",
+    ".size()",
+    ".matches('a+')",
+    ".split('')",
+    ".substring(1)",
+    ".indexOf('', 1)",
+    ".replace('', 'b')",
+    ".charAt(1)",
+    ".format([1])",
+    "has(",
+    "dyn(",
+    "int(",
+    "string(",
+    "duration('1h')",
+    "timestamp(0)",
+    ".getHours('99:99')",
+    "quantity('1k')",
+    ".add(1)",
+    "ip('::1')",
+    "cidr('::/0')",
+    ".masked()",
+    "semver('1.0.0')",
+    "url('/x')",
+    "optional.none()",
+    ".orValue(",
+    ".?name",
+    "[?0]",
+    "cel.bind(x, ",
+    "type(",
+    "`",
+    "'",
+    "\\",
+    "//",
+    "\n",
+];

@@ -1,5 +1,6 @@
 //! The types of expressions from the nodes of a schema, with the bounds that say how large values can get.
 
+use super::facts::Definition;
 use super::node::{ListType, Node, Struct, Type};
 use super::rules::Rules;
 use crate::cel::{Decl, Field, Listing, Object, REQUEST_BYTES_MAX, Type as Cel, escape};
@@ -11,7 +12,7 @@ pub(crate) fn decl(node: &Node, resource: bool) -> Option<Decl> {
     let rules = node.rules.as_deref();
     let simple = |ty: Cel, min_bytes: u64| Decl { max: 0, min_bytes, ..Decl::of(ty) };
     Some(match &node.ty {
-        Type::Any | Type::Ref(_) => return None,
+        Type::Any | Type::Ref(_) | Type::ObjectOr(_) => return None,
         Type::Boolean => simple(Cel::Bool, 4),
         Type::Int32 | Type::Int64 => simple(Cel::Int, 1),
         Type::Number => simple(Cel::Double, 1),
@@ -109,4 +110,57 @@ fn text(rules: Option<&Rules>) -> Decl {
         }
     };
     Decl { max, min_bytes, ..Decl::of(ty) }
+}
+
+/// How deep the types of built-in kinds are followed; what is deeper, or within itself, is anything.
+const DEPTH_MAX: usize = 24;
+
+/// What a whole kind's objects are to expressions about writes, metadata and all; what is not known is anything.
+pub(crate) fn whole(node: &Node) -> Decl {
+    follow(node, &mut Vec::new())
+}
+
+fn follow(node: &Node, within: &mut Vec<&'static Definition>) -> Decl {
+    let list = listing(node);
+    let ty = match &node.ty {
+        Type::Any | Type::ObjectOr(_) | Type::IntOrString | Type::Quantity => Cel::Dyn,
+        Type::Boolean => Cel::Bool,
+        Type::Int32 | Type::Int64 => Cel::Int,
+        Type::Number => Cel::Double,
+        Type::String | Type::Bytes if node.rules.is_none() => Cel::Text,
+        Type::String | Type::Bytes => text(node.rules.as_deref()).ty,
+        Type::Time | Type::MicroTime => Cel::Timestamp,
+        Type::List(item) => Cel::List(Arc::new(follow(item, within))),
+        Type::Map(value) => Cel::Map(Arc::new(Decl::of(Cel::Text)), Arc::new(follow(value, within))),
+        Type::Struct(_) if node.preserve => Cel::Dyn,
+        Type::Struct(s) => match &s.additional {
+            Some(_) => Cel::Dyn,
+            None => whole_object(s, within),
+        },
+        Type::Ref(definition) => {
+            let inside = within.iter().any(|d| std::ptr::eq(*d, *definition));
+            if inside || within.len() > DEPTH_MAX {
+                Cel::Dyn
+            } else {
+                within.push(definition);
+                let ty = follow(definition.node(), within).ty;
+                within.pop();
+                ty
+            }
+        }
+    };
+    Decl { list, ..Decl::of(ty) }
+}
+
+fn whole_object(s: &Struct, within: &mut Vec<&'static Definition>) -> Cel {
+    let mut object = Object { name: s.name.to_string(), ..Object::default() };
+    for (property, node) in &s.fields {
+        let field = Field { property: property.clone(), decl: Arc::new(follow(node, within)) };
+        if let Some(name) = escape(property) {
+            object.fields.insert(name.into(), field.clone());
+        }
+        // Policies see objects as they are: `metadata.namespace` keeps its name.
+        object.fields.insert(property.clone(), field);
+    }
+    Cel::Object(Arc::new(object))
 }

@@ -14,6 +14,9 @@ const PREFIX: &str = "io.k8s.api.";
 /// The definition of every object's metadata.
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
+/// The fields of a JSON schema that hold schemas or something else, which the OpenAPI document does not tell.
+const SCHEMAS: [&str; 3] = ["additionalItems", "additionalProperties", "items"];
+
 /// A built-in definition, `io.k8s.api.core.v1.PodSpec`.
 pub(crate) struct Definition {
     name: &'static str,
@@ -113,7 +116,10 @@ impl Definition {
         for line in self.lines.lines() {
             let mut words = line.split(' ');
             let Some(name) = words.next().filter(|n| !n.is_empty()) else { continue };
-            let ty = parse_type(words.next().unwrap_or("*"));
+            let mut ty = parse_type(words.next().unwrap_or("*"));
+            if self.short_name() == "JSONSchemaProps" && SCHEMAS.contains(&name) {
+                ty = Type::ObjectOr(self);
+            }
             let (name, required) = name.strip_suffix('!').map_or((name, false), |n| (n, true));
             if required {
                 s.required.push(name.into());

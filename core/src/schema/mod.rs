@@ -234,6 +234,11 @@ impl Schema {
         Checked { errors, warnings }
     }
 
+    /// What objects of the kind are to expressions about writes of them.
+    pub fn declaration(&self) -> crate::cel::Decl {
+        decl::whole(&self.root)
+    }
+
     /// Checks what a definition states beyond its structure: its expressions compile and cost no more than they may, and its defaults
     /// keep to the schema.
     pub fn check_definition(&self) -> ErrorList {

@@ -52,6 +52,8 @@ pub(crate) enum Type {
     Struct(Box<Struct>),
     /// A built-in definition.
     Ref(&'static Definition),
+    /// Anything, but an object (or a list of them) is one of this definition: a JSON schema where `false` may stand as well.
+    ObjectOr(&'static Definition),
 }
 
 /// Named fields, and perhaps one type for all other keys.
@@ -177,7 +179,7 @@ impl Node {
     /// Whether nothing is known of the fields below, so that all of them stay.
     pub fn preserves_unknown(&self) -> bool {
         let target = self.target();
-        self.preserve || target.preserve || matches!(target.ty, Type::Any)
+        self.preserve || target.preserve || matches!(target.ty, Type::Any | Type::ObjectOr(_))
     }
 
     /// Whether this is a quantity, a number or text that compares by amount.
@@ -188,7 +190,7 @@ impl Node {
     /// The JSON schema type: `object`, `array`, `string`, `integer`, `number`, `boolean`, or empty for several.
     pub fn json_type(&self) -> &'static str {
         match &self.target().ty {
-            Type::Any | Type::IntOrString | Type::Quantity | Type::Ref(_) => "",
+            Type::Any | Type::IntOrString | Type::Quantity | Type::Ref(_) | Type::ObjectOr(_) => "",
             Type::Boolean => "boolean",
             Type::Int32 | Type::Int64 => "integer",
             Type::Number => "number",

@@ -6,6 +6,17 @@ use serde_json::Value;
 
 /// Takes unknown fields out of `value`, appending their paths.
 pub(crate) fn prune(node: &Node, value: &mut Value, at: &Path<'_>, unknown: &mut Vec<String>) {
+    if let Type::ObjectOr(definition) = node.ty {
+        let node = definition.node();
+        match value {
+            Value::Object(_) => prune(node, value, at, unknown),
+            Value::Array(list) => {
+                list.iter_mut().enumerate().for_each(|(i, v)| prune(node, v, &at.index(i), unknown));
+            }
+            _ => {}
+        }
+        return;
+    }
     match (&node.target().ty, value) {
         (Type::Struct(s), Value::Object(map)) => {
             let keep = node.preserves_unknown();

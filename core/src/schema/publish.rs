@@ -166,7 +166,7 @@ fn type_document(ty: &Type, specials: &mut BTreeSet<&'static str>) -> Value {
         json!({"$ref": format!("{COMPONENTS}{name}")})
     };
     match ty {
-        Type::Any => json!({}),
+        Type::Any | Type::ObjectOr(_) => json!({}),
         Type::Boolean => json!({"type": "boolean"}),
         Type::Int32 => json!({"type": "integer", "format": "int32"}),
         Type::Int64 => json!({"type": "integer", "format": "int64"}),

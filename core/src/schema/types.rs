@@ -34,6 +34,13 @@ pub(crate) fn check(node: &Node, value: &Value, at: &Path<'_>, owner: &str) -> R
     let target = node.target();
     match (&target.ty, value) {
         (_, Value::Null) | (Type::Any | Type::Ref(_), _) => Ok(()),
+        (Type::ObjectOr(definition), Value::Object(_)) => check(definition.node(), value, at, owner),
+        (Type::ObjectOr(definition), Value::Array(list)) => {
+            let node = definition.node();
+            let mut objects = list.iter().enumerate().filter(|(_, v)| v.is_object());
+            objects.try_for_each(|(i, v)| check(node, v, &at.index(i), owner))
+        }
+        (Type::ObjectOr(_), _) => Ok(()),
         (Type::Struct(s), Value::Object(map)) => check_struct(s, map, at),
         (Type::Map(inner), Value::Object(map)) => {
             map.iter().try_for_each(|(k, v)| check(inner, v, &at.key(k), owner))
@@ -90,7 +97,7 @@ fn number(n: &Number) -> String {
 
 fn go_type(node: &Node) -> String {
     match &node.ty {
-        Type::Any | Type::IntOrString => "interface {}".to_owned(),
+        Type::Any | Type::IntOrString | Type::ObjectOr(_) => "interface {}".to_owned(),
         Type::Boolean => "bool".to_owned(),
         Type::Int32 => "int32".to_owned(),
         Type::Int64 => "int64".to_owned(),

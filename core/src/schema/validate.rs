@@ -78,7 +78,7 @@ fn walk_struct(
 
 fn has_type(ty: &Type, value: &Value) -> bool {
     match ty {
-        Type::Any | Type::Ref(_) => true,
+        Type::Any | Type::Ref(_) | Type::ObjectOr(_) => true,
         Type::Boolean => value.is_boolean(),
         Type::Int32 | Type::Int64 => match value {
             Value::Number(n) => n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|f| f.fract() == 0.0),
@@ -95,7 +95,7 @@ fn has_type(ty: &Type, value: &Value) -> bool {
 
 fn type_name(ty: &Type) -> &'static str {
     match ty {
-        Type::Any | Type::Ref(_) => "any",
+        Type::Any | Type::Ref(_) | Type::ObjectOr(_) => "any",
         Type::Boolean => "boolean",
         Type::Int32 | Type::Int64 => "integer",
         Type::Number => "number",

@@ -55,9 +55,7 @@ pub(super) async fn new_object(
     if kind.origin == Origin::Custom && kind.status {
         drop_status(&mut object);
     }
-    if crd::is_definition(&kind.group, &kind.plural) {
-        crd::settle(call, &mut object, true)?;
-    }
+    super::settle(call, None, &mut object, true)?;
     let template = if generated { Some(object.clone()) } else { None };
     let mut tries = 1;
     loop {

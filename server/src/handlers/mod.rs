@@ -7,6 +7,8 @@ pub(crate) mod patch;
 pub(crate) mod read;
 pub(crate) mod update;
 
+use crate::admission::policy;
+use crate::crd;
 use crate::kinds::Served;
 use crate::server::{Shared, method_not_allowed};
 use jiff::Timestamp;
@@ -14,6 +16,7 @@ use kubewright_core::passage::Passage;
 use kubewright_core::{
     ApiError, ApiRequest, ApiResponse, Notes, Options, Representation, RequestBody, Target, UserInfo, Verb,
 };
+use serde_json::Value;
 use smol_str::SmolStr;
 use std::sync::Arc;
 
@@ -121,4 +124,16 @@ pub(crate) async fn handle(call: Call) -> Result<ApiResponse, ApiError> {
         (Verb::DeleteCollection, false) | (Verb::Delete, false) => delete::delete_collection(call).await,
         _ => Err(method_not_allowed()),
     }
+}
+
+/// Works out what the server itself says of an object that is about to be written, for the kinds of which it says something.
+fn settle(call: &Call, subresource: Option<&str>, object: &mut Value, created: bool) -> Result<(), ApiError> {
+    let kind = &call.kind.descriptor;
+    if crd::is_definition(&kind.group, &kind.plural) {
+        crd::settle(call, object, created)?;
+    }
+    if subresource.is_none() && policy::is_checked(&kind.group, &kind.plural) {
+        policy::settle(&call.server.reader, object);
+    }
+    Ok(())
 }

@@ -4,7 +4,6 @@ use super::{Call, create, delete, read};
 use crate::admission::{AdmissionRequest, Operation};
 use crate::cache::Entry;
 use crate::conversion::is_of_version;
-use crate::crd;
 use crate::pipeline::{self, Outcome};
 use crate::present;
 use kubewright_core::api::autoscaling::scale::{apply_scale, scale_of};
@@ -211,9 +210,7 @@ async fn try_write(
     seen.admit(call, &request, &mut object).await?;
     kind.strategy.prepare_for_update(&mut object, old, cx);
     meta::prepare_update(&mut object, old, &update)?;
-    if crd::is_definition(&kind.group, &kind.plural) {
-        crd::settle(call, &mut object, false)?;
-    }
+    super::settle(call, subresource, &mut object, false)?;
     let reserved = create::numbers(call, &mut object, Some(old))?;
     pipeline::validate_update(kind, &object, old, cx, &call.notes)?;
     let shown = seen.shown(&object);

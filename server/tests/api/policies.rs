@@ -261,6 +261,26 @@ async fn policies_with_wrong_expressions_are_refused() {
 }
 
 #[tokio::test]
+async fn types_are_checked_when_a_policy_is_written() {
+    let plane = cluster().await;
+    let check = async |expression: &str, wanted: Value| {
+        let object = json!({"metadata": {"generateName": "p-"}, "spec": {"validations": [{"expression": expression}], "matchConstraints": {
+            "resourceRules": [{"operations": ["*"], "apiGroups": ["apps", ""], "apiVersions": ["v1"], "resources": ["deployments", "pods"]}]}}});
+        let made = write(&plane, "validatingadmissionpolicies", object).await.unwrap();
+        assert_eq!(made["status"]["observedGeneration"], 1);
+        assert_eq!(made["status"]["typeChecking"], wanted, "{expression}");
+    };
+    let fine = "object.metadata.namespace != '' && object.metadata.labels.size() > 0 && object.spec != null && (object.metadata.creationTimestamp > timestamp('2020-01-01T00:00:00Z'))";
+    check(fine, json!({})).await;
+    let warning = "v1, Kind=Pod: ERROR: <input>:1:12: undefined field 'replicas'\n | object.spec.replicas > 1\n | ...........^\n";
+    check(
+        "object.spec.replicas > 1",
+        json!({"expressionWarnings": [{"fieldRef": "spec.validations[0].expression", "warning": warning}]}),
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_policy_changes_what_is_written() {
     let plane = cluster().await;
     let spec = json!({"reinvocationPolicy": "Never", "matchConditions": [{"name": "named", "expression": "object.metadata.name != 'left'"}],

@@ -135,6 +135,30 @@ async fn definitions_with_wrong_rules_are_refused() {
 }
 
 #[tokio::test]
+async fn schemas_within_schemas_are_read_strictly() {
+    let plane = cluster().await;
+    let mut object = definition(ruled());
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let properties = object.pointer_mut(properties).unwrap();
+    properties["list"] = json!({"type": "array", "items": {"type": "string", "odd": 1}});
+    properties["map"] =
+        json!({"type": "object", "additionalProperties": {"type": "string", "maxLength": 3, "odd": true}});
+    let made = define(&plane, object.clone()).await.unwrap();
+    let properties =
+        made.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
+    assert_eq!(properties["list"]["items"], json!({"type": "string"}));
+    assert_eq!(properties["map"]["additionalProperties"], json!({"type": "string", "maxLength": 3}));
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/list/items";
+    *object.pointer_mut(properties).unwrap() = json!({"type": 5});
+    let error = define(&plane, object).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::BadRequest);
+    assert!(
+        error.message().contains("cannot unmarshal number into Go struct field JSONSchemaProps"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn what_was_wrong_before_stays_writable() {
     let plane = cluster().await;
     let mut loose = ruled();

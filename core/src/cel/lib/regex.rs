@@ -59,6 +59,7 @@ fn find_all<'a>(run: &mut Evaluation<'a>, args: &[Val<'a>]) -> R<'a> {
         Some(Val::Int(n)) => usize::try_from(*n).unwrap_or(usize::MAX),
         _ => usize::MAX,
     };
-    let found = regex.find_iter(text(args, 0)?).take(most);
-    Ok(Val::list(found.map(|m| Val::text(m.as_str())).collect()))
+    let found: Vec<&str> = regex.find_iter(text(args, 0)?).take(most).map(|m| m.as_str()).collect();
+    super::strings::many(run, found.len())?;
+    Ok(Val::list(found.into_iter().map(Val::text).collect()))
 }

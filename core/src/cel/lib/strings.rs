@@ -122,19 +122,25 @@ fn replace<'a>(run: &mut Evaluation<'a>, args: &[Val<'a>]) -> R<'a> {
     let limit = limit(number(args, 3)?);
     let hits = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() }.min(limit);
     // What comes out can be far longer than what went in.
-    run.charge(hits.saturating_mul(new.len()) as u64 / 100)?;
+    run.charge(hits.saturating_mul(new.len()) as u64 / 20)?;
     Ok(Val::text(text.replacen(old, new, limit)))
 }
 
-fn split<'a>(_: &mut Evaluation<'a>, args: &[Val<'a>]) -> R<'a> {
+fn split<'a>(run: &mut Evaluation<'a>, args: &[Val<'a>]) -> R<'a> {
     let (text, by) = (text(args, 0)?, text(args, 1)?);
     let limit = limit(number(args, 2)?);
+    many(run, if by.is_empty() { text.len() } else { text.matches(by).count() }.min(limit))?;
     let parts: Vec<Val<'a>> = match limit {
         0 => Vec::new(),
         _ if by.is_empty() => by_character(text, limit),
         limit => text.splitn(limit, by).map(Val::text).collect(),
     };
     Ok(Val::list(parts))
+}
+
+/// A list of very many items weighs more than the text that it is made of: more than upstream's price keeps it within bounds.
+pub(super) fn many(run: &mut Evaluation<'_>, items: usize) -> Result<(), Fault> {
+    if items > 1_000 { run.charge(items as u64 / 2) } else { Ok(()) }
 }
 
 fn by_character<'a>(text: &str, limit: usize) -> Vec<Val<'a>> {

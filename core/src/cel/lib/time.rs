@@ -151,8 +151,8 @@ fn zone(name: &str) -> Result<TimeZone, Fault> {
         _ => (1, name),
     };
     let offset = rest.split_once(':').and_then(|(h, m)| {
-        let (hours, minutes): (i32, i32) = (h.parse().ok()?, m.parse().ok()?);
-        Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()
+        let (hours, minutes): (u8, u8) = (h.parse().ok()?, m.parse().ok()?);
+        Offset::from_seconds(sign * (i32::from(hours) * 3600 + i32::from(minutes) * 60)).ok()
     });
     offset.map(TimeZone::fixed).ok_or_else(|| Fault::new(format!("unknown time zone {name}")))
 }

@@ -15,10 +15,12 @@ mod mutating;
 mod params;
 mod table;
 mod target;
+mod type_check;
 mod validating;
 
 pub(crate) use conditions::MatchConditions;
 pub use mutating::MutatingPolicy;
+pub(crate) use type_check::{is_checked, settle};
 pub use validating::ValidatingPolicy;
 
 use super::Admission;
