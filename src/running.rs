@@ -84,6 +84,7 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         audit.start(&server);
         service = BoxCloneSyncService::new(audit.layer(service));
     }
+    service = BoxCloneSyncService::new(server.meter().layer(service));
     #[cfg(feature = "client")]
     let client =
         kubewright_client::Client::new(service.clone(), kubewright_client::system_user("admin", &[MASTERS]));
@@ -98,7 +99,7 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         }
     }
     #[cfg(feature = "reconcile")]
-    let control = control::Control::start(&mut parts, &client, &connections, authority.as_ref())?;
+    let control = control::Control::start(&mut parts, &client, &connections, authority.as_ref(), &server)?;
     Ok(RunningPlane {
         #[cfg(feature = "client")]
         client,

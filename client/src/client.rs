@@ -14,15 +14,17 @@ pub struct Client {
     user: Arc<UserInfo>,
     /// Sent as `User-Agent`; the default field manager's source.
     user_agent: SmolStr,
+    remote: bool,
 }
 
 impl Client {
     /// A client over a transport, acting as `user` where the transport does not authenticate itself.
-    pub fn new(transport: impl Transport, user: UserInfo) -> Self {
+    pub fn new<T: Transport>(transport: T, user: UserInfo) -> Self {
         Client {
             transport: Arc::new(transport),
             user: Arc::new(user),
             user_agent: SmolStr::new_static("kubewright"),
+            remote: is_remote::<T>(),
         }
     }
 
@@ -36,6 +38,11 @@ impl Client {
     #[must_use]
     pub fn with_user_agent(&self, user_agent: &str) -> Self {
         Client { user_agent: SmolStr::new(user_agent), ..self.clone() }
+    }
+
+    /// Whether requests leave the process, so that what travels is worth saving.
+    pub fn is_remote(&self) -> bool {
+        self.remote
     }
 
     /// Who this client acts as in process.
@@ -57,6 +64,10 @@ impl Client {
         }
         self.transport.send(request).await
     }
+}
+
+fn is_remote<T: 'static>() -> bool {
+    std::any::TypeId::of::<T>() == std::any::TypeId::of::<crate::HttpsTransport>()
 }
 
 impl fmt::Debug for Client {

@@ -1,7 +1,7 @@
 //! A controller: which objects it looks after, what else wakes it, and the loop that runs its passes.
 
 use crate::informer::{Change, Follows, Informer};
-use crate::queue::{QueueOptions, Work, WorkQueue};
+use crate::queue::{QueueMetrics, QueueOptions, Work, WorkQueue};
 use crate::reconciler::{ErasedReconciler, Reconciler};
 use crate::writes::{Writes, noting};
 use crate::{Action, Backoff, Context, ObjectKey};
@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// How long a pass waits for the informers to show the key's own writes before it is put off.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +44,38 @@ struct Counts {
     passes: AtomicU64,
     errors: AtomicU64,
     panics: AtomicU64,
+    /// The queue of the present run.
+    queue: Mutex<Option<WorkQueue<ObjectKey>>>,
+}
+
+impl Counts {
+    fn metrics(&self) -> ControllerMetrics {
+        ControllerMetrics {
+            passes: self.passes.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
+            queue: self.queue.lock().as_ref().map(WorkQueue::metrics).unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads what a controller counts.
+#[derive(Clone, Debug)]
+pub struct ControllerMeter {
+    name: &'static str,
+    counts: Arc<Counts>,
+}
+
+impl ControllerMeter {
+    /// The name of the controller.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it did so far.
+    pub fn metrics(&self) -> ControllerMetrics {
+        self.counts.metrics()
+    }
 }
 
 /// What a controller did since it was made.
@@ -54,6 +87,8 @@ pub struct ControllerMetrics {
     pub errors: u64,
     /// Passes that panicked.
     pub panics: u64,
+    /// Its queue; all zero while it does not run.
+    pub queue: QueueMetrics,
 }
 
 /// A controller that is ready to run. It may run several times, one after the other (as leadership comes and goes).
@@ -115,11 +150,12 @@ impl Controller {
 
     /// What it did so far.
     pub fn metrics(&self) -> ControllerMetrics {
-        ControllerMetrics {
-            passes: self.counts.passes.load(Ordering::Relaxed),
-            errors: self.counts.errors.load(Ordering::Relaxed),
-            panics: self.counts.panics.load(Ordering::Relaxed),
-        }
+        self.counts.metrics()
+    }
+
+    /// A handle on what it counts, which keeps nothing else of it alive.
+    pub fn meter(&self) -> ControllerMeter {
+        ControllerMeter { name: self.name, counts: self.counts.clone() }
     }
 
     /// Starts the informers that it will read, without any pass: a standby is then warm when it becomes the leader.
@@ -331,6 +367,7 @@ struct Run<K> {
 async fn run<K: Resource>(spec: Arc<Spec<K>>, cx: Context, cancel: CancellationToken, counts: Arc<Counts>) {
     let cx = cx.named(spec.reporter, cancel.clone());
     let queue = WorkQueue::new(spec.queue);
+    *counts.queue.lock() = Some(queue.clone());
     let mut follows = Vec::new();
     let mut feeds = JoinSet::new();
     for source in &spec.sources {
@@ -383,7 +420,8 @@ impl<K: Resource> Run<K> {
         }
         let (client, writes) = noting(self.cx.client());
         let cx = self.cx.with_client(client);
-        let pass = self.spec.reconciler.pass(&key, self.primary.get_key(&key), &cx);
+        let span = tracing::debug_span!("pass", controller = self.spec.name, %key);
+        let pass = self.spec.reconciler.pass(&key, self.primary.get_key(&key), &cx).instrument(span);
         let result = AssertUnwindSafe(pass).catch_unwind().await;
         let writes = std::mem::take(&mut *writes.lock());
         if !writes.is_empty() {

@@ -33,7 +33,7 @@ mod writes;
 
 pub use backoff::Backoff;
 pub use context::Context;
-pub use controller::{Controller, ControllerBuilder, ControllerMetrics};
+pub use controller::{Controller, ControllerBuilder, ControllerMeter, ControllerMetrics};
 pub use events::{EventRecorder, EventType};
 pub use informer::{Change, Informer, Informers, PartialObject, Selection, Subscription};
 pub use key::ObjectKey;

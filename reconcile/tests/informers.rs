@@ -1,7 +1,7 @@
 //! Informers against the fake server: what they hold, what they tell, and how they recover.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kubewright_core::{ApiError, Resource};
+use kubewright_core::{ApiError, ApiRequest, Representation, Resource, Verb};
 use kubewright_reconcile::client::{Api, DeleteOptions};
 use kubewright_reconcile::testing::FakeApi;
 use kubewright_reconcile::{Change, Informers, Selection, Subscription};
@@ -40,6 +40,58 @@ async fn check(changes: &mut Subscription<ConfigMap>, want: &[&str]) {
         assert_eq!(text(change.unwrap_or_else(|_| panic!("waited for {want}"))), *want);
     }
     assert!(changes.try_next().is_none());
+}
+
+#[tokio::test]
+async fn the_first_objects_are_streamed_where_the_server_can() {
+    let server = FakeApi::new();
+    let api = Api::<ConfigMap>::namespaced(server.client(), "n");
+    for n in 0..1000 {
+        write(&api, &format!("m{n}"), "1").await;
+    }
+    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let spy = |refuses: bool| {
+        let (inner, seen) = (server.client(), seen.clone());
+        let service = tower::service_fn(move |request: ApiRequest| {
+            let streams = request.options.send_initial_events == Some(true);
+            seen.lock().push((request.verb, streams, request.representation));
+            let inner = inner.clone();
+            async move {
+                match streams && refuses {
+                    true => {
+                        Err(ApiError::new(kubewright_core::Reason::Invalid, "sendInitialEvents is forbidden"))
+                    }
+                    false => inner.send(request).await,
+                }
+            }
+        });
+        kubewright_reconcile::client::Client::new(service, Default::default())
+    };
+    let check = async |client, metadata: bool, want: &[(Verb, bool)]| {
+        seen.lock().clear();
+        let informers = Informers::new(client).streaming();
+        let (len, revision) = if metadata {
+            let informer = informers.metadata(ConfigMap::resource());
+            assert!(informer.synced().await);
+            (informer.len(), informer.revision())
+        } else {
+            let informer = informers.of::<ConfigMap>();
+            assert!(informer.synced().await);
+            let revision = write(&api, "m0", "2").await;
+            assert!(informer.caught_up(revision).await);
+            assert_eq!(informer.get("n", "m0").unwrap().data.as_ref().unwrap()["k"], "2");
+            (informer.len(), informer.revision())
+        };
+        assert!(len == 1000 && revision > 0);
+        informers.shutdown().await;
+        let asked: Vec<_> = seen.lock().iter().map(|(verb, streams, _)| (*verb, *streams)).collect();
+        assert_eq!(asked[..want.len()], *want);
+        let partial = seen.lock().iter().all(|(.., r)| *r == Representation::PartialObjectMetadata);
+        assert_eq!(partial, metadata);
+    };
+    check(spy(false), false, &[(Verb::Watch, true)]).await;
+    check(spy(false), true, &[(Verb::Watch, true)]).await;
+    check(spy(true), false, &[(Verb::Watch, true), (Verb::List, false), (Verb::Watch, false)]).await;
 }
 
 #[tokio::test]

@@ -26,7 +26,6 @@ mod builder;
 mod cache;
 mod continuation;
 mod conversion;
-mod counters;
 mod crd;
 mod encode;
 mod errors;
@@ -35,6 +34,7 @@ mod handlers;
 pub mod http;
 mod keys;
 mod kinds;
+mod meter;
 mod outbound;
 mod paths;
 mod pipeline;
@@ -52,6 +52,7 @@ mod watch;
 
 pub use allocate::api_service_address;
 pub use builder::{ApiServerBuilder, DEFAULT_SERVICE_CIDR};
+pub use meter::{MeterLayer, Metered};
 pub use ports::{
     MetricSource, NodeConnections, PublishedKeys, TokenIssuer, VirtualDescriptor, VirtualResource,
 };

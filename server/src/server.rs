@@ -10,10 +10,10 @@ use crate::bootstrap;
 use crate::builder::ApiServerBuilder;
 use crate::cache::{Feeder, Listener, ObjectCache};
 use crate::conversion::Converter;
-use crate::counters::Counters;
 use crate::crd::{self, Definitions};
 use crate::handlers::{self, Call};
 use crate::kinds::KindTable;
+use crate::meter::{Meter, MeterLayer, Place};
 use crate::outbound::{Outbound, Resolver};
 use crate::paths::{self, Documents};
 use crate::pipeline;
@@ -64,7 +64,9 @@ pub(crate) struct Shared {
     pub(crate) outbound: Arc<Outbound>,
     /// The API servers behind this one.
     pub(crate) aggregator: Arc<Aggregator>,
-    pub(crate) counters: Counters,
+    pub(crate) meter: Meter,
+    /// Whether an outer layer counts, which sees refusals too.
+    metered: AtomicBool,
     /// What the layers around the server count.
     pub(crate) metrics: ArcSwap<Vec<Arc<dyn MetricSource>>>,
     pub(crate) advertise: ArcSwap<Option<(IpAddr, u16)>>,
@@ -144,7 +146,8 @@ impl ApiServer {
             converter,
             outbound,
             aggregator,
-            counters: Counters::default(),
+            meter: Meter::default(),
+            metered: AtomicBool::new(false),
             metrics: ArcSwap::default(),
             advertise: ArcSwap::from_pointee(builder.advertise),
             documents: Documents::new(computed),
@@ -175,6 +178,12 @@ impl ApiServer {
     /// Says who issues tokens from now on; for issuers that need the server themselves.
     pub fn set_token_issuer(&self, tokens: Arc<dyn TokenIssuer>) {
         self.shared.tokens.store(Some(Arc::new(tokens)));
+    }
+
+    /// A layer that counts requests instead of the server itself: around authorization and flow control it sees what they refuse.
+    pub fn meter(&self) -> MeterLayer {
+        self.shared.metered.store(true, Ordering::Relaxed);
+        MeterLayer(self.shared.clone())
     }
 
     /// Shows what this counts on `/metrics` too.
@@ -211,6 +220,13 @@ impl ApiServer {
     }
 }
 
+impl Shared {
+    /// Where a request is counted.
+    pub(crate) fn place(&self, request: &ApiRequest) -> Place {
+        self.meter.place(request, |r| self.kinds.get(r).is_some() || self.virtuals.contains_key(r))
+    }
+}
+
 impl Service<ApiRequest> for ApiServer {
     type Response = ApiResponse;
     type Error = ApiError;
@@ -223,13 +239,17 @@ impl Service<ApiRequest> for ApiServer {
     fn call(&mut self, request: ApiRequest) -> Self::Future {
         let shared = self.shared.clone();
         Box::pin(async move {
-            let (verb, _writing) = (request.verb, shared.writes.token());
+            let _writing = shared.writes.token();
+            let counts = !shared.metered.load(Ordering::Relaxed);
+            let own = counts.then(|| (shared.place(&request), tokio::time::Instant::now()));
             let notes = request.notes.clone();
             let mut answer = answer(shared.clone(), request).await;
             if let Ok(answer) = &mut answer {
                 answer.warnings.extend(notes.warnings());
             }
-            shared.counters.count(verb, answer.as_ref().map_or_else(ApiError::code, |r| r.code));
+            if let Some((place, since)) = own {
+                place.count(&answer, since.elapsed());
+            }
             answer
         })
     }

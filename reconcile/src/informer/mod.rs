@@ -21,6 +21,7 @@ use smol_str::SmolStr;
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -66,6 +67,9 @@ struct Inner {
 #[derive(Clone)]
 pub struct Informers {
     inner: Arc<Inner>,
+    /// Whether the server is asked to stream the first objects, and for metadata only where that is enough: in process a list of shared
+    /// objects is cheaper than both.
+    streams: bool,
 }
 
 impl fmt::Debug for Informers {
@@ -98,7 +102,14 @@ impl Informers {
             cancel,
             shelf: Mutex::default(),
         };
-        Informers { inner: Arc::new(inner) }
+        Informers { streams: inner.client.is_remote(), inner: Arc::new(inner) }
+    }
+
+    /// Asks for streamed first lists and for bare metadata even in process, as is done of a remote server; for informers that are yet to come.
+    #[must_use]
+    pub fn streaming(mut self) -> Self {
+        self.streams = true;
+        self
     }
 
     /// The client underneath.
@@ -113,17 +124,17 @@ impl Informers {
 
     /// The informer of some objects of a kind; equal selections share one.
     pub fn select<K: Resource>(&self, selection: Selection) -> Informer<K> {
-        self.open(K::resource(), selection, ApiObject::decode::<K>)
+        self.open(K::resource(), selection, ApiObject::decode::<K>, false)
     }
 
     /// The informer of any resource, as JSON.
     pub fn dynamic(&self, resource: GroupVersionResource) -> Informer<Value> {
-        self.open(resource, Selection::default(), decode_aside::<Value>)
+        self.open(resource, Selection::default(), decode_aside::<Value>, false)
     }
 
     /// The informer of any resource, of which only the metadata is kept.
     pub fn metadata(&self, resource: GroupVersionResource) -> Informer<PartialObject> {
-        self.open(resource, Selection::default(), decode_aside::<PartialObject>)
+        self.open(resource, Selection::default(), decode_aside::<PartialObject>, true)
     }
 
     fn open<K: Send + Sync + 'static>(
@@ -131,6 +142,7 @@ impl Informers {
         resource: GroupVersionResource,
         selection: Selection,
         decode: Decode<K>,
+        metadata_only: bool,
     ) -> Informer<K> {
         let key = (resource.clone(), TypeId::of::<K>(), selection.clone());
         let mut shelf = self.inner.shelf.lock();
@@ -146,6 +158,8 @@ impl Informers {
             cache: cache.clone(),
             decode,
             entropy: self.inner.entropy.clone(),
+            metadata_only: metadata_only && self.streams,
+            streams: AtomicBool::new(self.streams),
         };
         let shared = Arc::new(Shared { resource, selection, cache });
         shelf.insert(key, (shared.clone(), cancel.clone()));

@@ -3,12 +3,16 @@
 use super::cache::{Cache, Item, Update};
 use crate::{Backoff, ObjectKey};
 use futures::StreamExt;
+use futures::stream::ReadyChunks;
 use kubewright_client::{Api, Client};
 use kubewright_core::{
-    ApiError, ApiObject, Entropy, GroupVersionResource, Options, Reason, WatchEvent, WatchEventType,
+    ApiError, ApiObject, ApiRequest, Entropy, GroupVersionResource, Options, Reason, Representation,
+    ResponseBody, Verb, WatchEvent, WatchEventType, WatchStream,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +45,10 @@ pub(crate) struct Reflector<K> {
     pub(crate) cache: Arc<Cache<K>>,
     pub(crate) decode: Decode<K>,
     pub(crate) entropy: Arc<Entropy>,
+    /// Whether only the metadata of objects is wanted.
+    pub(crate) metadata_only: bool,
+    /// Cleared once the server has refused to begin a watch with the present objects.
+    pub(crate) streams: AtomicBool,
 }
 
 /// How a watch ended.
@@ -65,6 +73,9 @@ impl<K: Send + Sync + 'static> Reflector<K> {
         loop {
             let before = self.cache.revision();
             let step = match from {
+                None if self.streams.load(Ordering::Relaxed) => {
+                    self.stream_all().await.map(|next| from = next)
+                }
                 None => self.list().await.map(|revision| from = Some(revision)),
                 Some(revision) => self.watch(revision).await.map(|end| {
                     from = match end {
@@ -108,11 +119,94 @@ impl<K: Send + Sync + 'static> Reflector<K> {
     }
 
     async fn list(&self) -> Result<u64, ApiError> {
-        let api = self.api();
-        let list = timed(api.list_objects(self.options())).await?;
+        let mut request = self.api().request(Verb::List, None);
+        request.options = self.options();
+        self.want(&mut request);
+        let list = match timed(self.client.send(request)).await?.body {
+            ResponseBody::List(list) => list,
+            other => return Err(ApiError::internal(format!("a list was expected, not {other:?}"))),
+        };
         let items = list.items.iter().filter_map(|object| self.item(object)).collect();
         self.cache.replace(items, list.resource_version);
         Ok(list.resource_version)
+    }
+
+    /// Takes the present objects as the beginning of a watch, and follows it; where the watch can go on when it ends. A server that does
+    /// not know this is asked for lists from then on.
+    async fn stream_all(&self) -> Result<Option<u64>, ApiError> {
+        let seconds = WATCH_SECONDS_MIN + self.entropy.next_u64() % WATCH_SECONDS_MIN;
+        let options = Options {
+            send_initial_events: Some(true),
+            resource_version_match: Some("NotOlderThan".to_owned()),
+            allow_watch_bookmarks: true,
+            timeout_seconds: Some(seconds),
+            ..self.options()
+        };
+        let stream = match timed(self.open(options)).await {
+            Err(e) if matches!(e.code(), 400 | 403 | 422) => {
+                tracing::debug!(resource = %self.resource.resource, error = %e, "no streamed list");
+                self.streams.store(false, Ordering::Relaxed);
+                return self.list().await.map(Some);
+            }
+            other => other?,
+        };
+        let mut batches = stream.ready_chunks(BATCH_EVENTS_MAX);
+        match timed(self.present(&mut batches)).await {
+            Ok(()) => {}
+            Err(e) => {
+                // It began without ever telling where the present objects end; or the time was too short for them.
+                self.streams.store(false, Ordering::Relaxed);
+                return Err(e);
+            }
+        }
+        Ok(match self.follow(&mut batches, seconds).await {
+            Ok(End::Closed) => Some(self.cache.revision()),
+            Ok(End::Expired) => None,
+            Err(e) => {
+                tracing::debug!(resource = %self.resource.resource, error = %e, "the watch broke off");
+                Some(self.cache.revision())
+            }
+        })
+    }
+
+    /// Collects the objects until the bookmark that ends them, and replaces what the cache held; what comes after is applied.
+    async fn present(&self, batches: &mut Batches) -> Result<(), ApiError> {
+        let mut items = BTreeMap::new();
+        loop {
+            let Some(batch) = batches.next().await else {
+                return Err(ApiError::unavailable("the watch ended within the present objects"));
+            };
+            let mut batch = batch.into_iter();
+            while let Some(event) = batch.next() {
+                let event = event?;
+                if event.event == WatchEventType::Bookmark && ends_initial(&event.object) {
+                    self.cache.replace(items.into_iter().collect(), event.object.resource_version());
+                    return self.take(batch.collect());
+                }
+                match event.event {
+                    WatchEventType::Deleted => drop(items.remove(&ObjectKey::of_object(&event.object))),
+                    WatchEventType::Bookmark => {}
+                    _ => items.extend(self.item(&event.object)),
+                }
+            }
+        }
+    }
+
+    /// Opens a watch, of the metadata only where nothing else is wanted.
+    async fn open(&self, options: Options) -> Result<WatchStream, ApiError> {
+        let mut request = self.api().request(Verb::Watch, None);
+        request.options = options;
+        self.want(&mut request);
+        match self.client.send(request).await?.body {
+            ResponseBody::Watch(stream) => Ok(stream),
+            other => Err(ApiError::internal(format!("a watch was expected, not {other:?}"))),
+        }
+    }
+
+    fn want(&self, request: &mut ApiRequest) {
+        if self.metadata_only {
+            request.representation = Representation::PartialObjectMetadata;
+        }
     }
 
     async fn watch(&self, revision: u64) -> Result<End, ApiError> {
@@ -123,11 +217,15 @@ impl<K: Send + Sync + 'static> Reflector<K> {
             timeout_seconds: Some(seconds),
             ..self.options()
         };
-        let stream = match timed(self.api().watch_objects(options)).await {
+        let stream = match timed(self.open(options)).await {
             Err(e) if is_expired(&e) => return Ok(End::Expired),
             other => other?,
         };
-        let mut batches = stream.ready_chunks(BATCH_EVENTS_MAX);
+        self.follow(&mut stream.ready_chunks(BATCH_EVENTS_MAX), seconds).await
+    }
+
+    /// Applies what comes until the watch ends.
+    async fn follow(&self, batches: &mut Batches, seconds: u64) -> Result<End, ApiError> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds + 30);
         loop {
             let Ok(batch) = tokio::time::timeout_at(deadline, batches.next()).await else {
@@ -190,6 +288,15 @@ impl<K: Send + Sync + 'static> Reflector<K> {
             }
         }
     }
+}
+
+/// The events of a watch, as many at once as are there.
+type Batches = ReadyChunks<WatchStream>;
+
+/// Whether a bookmark says that the present objects are through.
+fn ends_initial(bookmark: &ApiObject) -> bool {
+    let value = bookmark.value().unwrap_or_default();
+    value["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true"
 }
 
 fn is_expired(e: &ApiError) -> bool {

@@ -361,6 +361,9 @@ impl FakeApi {
         namespace: String,
         options: Options,
     ) -> Result<WatchStream, ApiError> {
+        if options.send_initial_events == Some(true) {
+            return self.watch_all(resource, namespace, options);
+        }
         let from: u64 = options.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
         let selection = Arc::new(Wanted::new(resource, namespace, &options)?);
         if from < self.state.lock().compacted {
@@ -389,6 +392,28 @@ impl FakeApi {
             }
         });
         Ok(batches.flat_map(futures::stream::iter).boxed())
+    }
+
+    /// A watch that begins with the present objects and marks where they end.
+    fn watch_all(
+        &self,
+        resource: GroupVersionResource,
+        namespace: String,
+        options: Options,
+    ) -> Result<WatchStream, ApiError> {
+        let (objects, revision) = {
+            let state = self.state.lock();
+            (state.select(&resource, &namespace, &options)?, state.revision)
+        };
+        let mark = json!({"metadata": {"resourceVersion": revision.to_string(),
+            "annotations": {"k8s.io/initial-events-end": "true"}}});
+        let mark =
+            WatchEvent { event: WatchEventType::Bookmark, object: Arc::new(ApiObject::from_value(&mark)?) };
+        let added = |object| Ok(WatchEvent { event: WatchEventType::Added, object });
+        let first: Vec<_> = objects.into_iter().map(added).chain([Ok(mark)]).collect();
+        let resource_version = Some(revision.to_string());
+        let rest = Options { send_initial_events: None, resource_version, ..options };
+        Ok(futures::stream::iter(first).chain(self.watch(resource, namespace, rest)?).boxed())
     }
 
     fn discovery(&self, path: &str) -> Result<ApiResponse, ApiError> {

@@ -5,8 +5,8 @@ use super::body::Body;
 use super::decode::Shape;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{self, StreamExt};
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use kubewright_core::{ApiError, ApiResponse, ResponseBody, WatchEvent, WatchStream};
 use serde_json::Value;
 use std::task::Poll;
@@ -28,8 +28,14 @@ const WARNING: HeaderName = HeaderName::from_static("warning");
 pub(super) fn response(
     answer: ApiResponse,
     shape: Shape,
+    asked: &HeaderMap,
     closing: &CancellationToken,
 ) -> Result<Response<Body>, ApiError> {
+    if let Some(etag) = &answer.etag
+        && is_known(asked, etag)
+    {
+        return Ok(not_modified(etag));
+    }
     let plain = shape.format == Format::Json && !shape.pretty;
     let (media_type, body) = match answer.body {
         ResponseBody::Object(object) if plain => (JSON, Body::full(object.bytes().clone())),
@@ -41,6 +47,10 @@ pub(super) fn response(
             written(&value, shape)?
         }
         ResponseBody::Value(value) => written(&value, shape)?,
+        ResponseBody::Raw { content_type: JSON, bytes } if !plain => {
+            let value: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
+            written(&value, shape)?
+        }
         ResponseBody::Raw { content_type, bytes } => (content_type, Body::full(bytes)),
         ResponseBody::Watch(events) => (JSON, watch_body(events, closing)),
         ResponseBody::Text(chunks) => {
@@ -62,9 +72,43 @@ pub(super) fn response(
     warnings(response.headers_mut(), &answer.warnings);
     if answer.immutable {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(FOR_A_YEAR));
-        response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
+    }
+    if let Some(etag) = &answer.etag {
+        identify(response.headers_mut(), etag);
+    }
+    if let Some(seconds) = answer.max_age_seconds
+        && let Ok(value) = HeaderValue::try_from(format!("public, max-age={seconds}"))
+    {
+        response.headers_mut().insert(CACHE_CONTROL, value);
     }
     Ok(response)
+}
+
+/// Whether the client has these bytes already.
+fn is_known(asked: &HeaderMap, etag: &str) -> bool {
+    let header = asked.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).unwrap_or("");
+    header
+        .split(',')
+        .map(|t| t.trim().trim_start_matches("W/").trim_matches('"'))
+        .any(|t| t == etag || t == "*")
+}
+
+fn not_modified(etag: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    identify(response.headers_mut(), etag);
+    response
+}
+
+/// Says what identifies the bytes; they may be kept, but are asked for each time.
+fn identify(headers: &mut HeaderMap, etag: &str) {
+    if let Ok(value) = HeaderValue::try_from(format!("\"{etag}\"")) {
+        headers.insert(ETAG, value);
+    }
+    if !headers.get(CACHE_CONTROL).is_some_and(|v| v.as_bytes().starts_with(b"public")) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    }
+    headers.append(VARY, HeaderValue::from_static("Accept"));
 }
 
 const JSON: &str = "application/json";

@@ -324,7 +324,7 @@ impl Shared {
         };
         match upgrade {
             Some(upgrade) => upgrade.accept(parts, answer, &self.sessions),
-            None => encode::response(answer, head.shape, &self.closing),
+            None => encode::response(answer, head.shape, &parts.headers, &self.closing),
         }
     }
 

@@ -211,6 +211,34 @@ async fn headers_tell_the_rest() {
 }
 
 #[tokio::test]
+async fn who_has_the_bytes_is_told_so() {
+    let inner = tower::service_fn(async |_: ApiRequest| {
+        let bytes = Bytes::from_static(b"{\"a\":1}");
+        let mut answer = ApiResponse::new(200, ResponseBody::Raw { content_type: "application/json", bytes });
+        answer.etag = Some("ABC".into());
+        Ok::<_, ApiError>(answer)
+    });
+    let service = HttpService::new(inner).identity(authenticated("me", &[]));
+    let check = async |headers: &[(&str, &str)], code: u16, body: &str| {
+        let request = request("GET", "/openapi/v2", headers, "");
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), code, "{headers:?}");
+        assert_eq!(response.headers()["etag"], "\"ABC\"");
+        assert_eq!(response.headers()["cache-control"], "public");
+        assert!(response.headers().get_all("vary").iter().any(|v| v == "Accept"));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    };
+    let whole = "{\"a\":1}";
+    check(&[], 200, whole).await;
+    check(&[("if-none-match", "\"DEF\"")], 200, whole).await;
+    check(&[("if-none-match", "\"ABC\"")], 304, "").await;
+    check(&[("if-none-match", "\"DEF\", W/\"ABC\"")], 304, "").await;
+    check(&[("if-none-match", "*")], 304, "").await;
+    check(&[("user-agent", "curl/8")], 200, "{\n  \"a\": 1\n}").await;
+    check(&[("accept", "application/yaml")], 200, "a: 1\n").await;
+}
+
+#[tokio::test]
 async fn pages_of_allowed_origins_may_ask() {
     let origins = super::AllowedOrigins::new(["//localhost(:|$)", r"^https://.*\.example\.dev$"]).unwrap();
     assert!(super::AllowedOrigins::new(["("]).is_err() && super::AllowedOrigins::new([""]).is_err());

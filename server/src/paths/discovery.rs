@@ -18,6 +18,7 @@ pub(super) fn paths(catalogue: &Catalogue) -> Value {
         "/livez/etcd",
         "/livez/ping",
         "/metrics",
+        "/metrics/slis",
         "/openid/v1/jwks",
         "/readyz",
         "/readyz/etcd",

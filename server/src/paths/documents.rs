@@ -7,6 +7,8 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use kubewright_core::ApiError;
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use smol_str::SmolStr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,7 +23,15 @@ pub(super) struct Current {
     generation: (u64, u64),
     pub(super) catalogue: Catalogue,
     /// Made when first asked for. Its keys name documents of this generation only, so it is bounded by the kinds.
-    bytes: Mutex<BTreeMap<String, Bytes>>,
+    bytes: Mutex<BTreeMap<String, Document>>,
+}
+
+/// An encoded document, and what identifies its bytes.
+#[derive(Clone)]
+pub(super) struct Document {
+    pub(super) bytes: Bytes,
+    /// The hash of the bytes in capitals.
+    pub(super) etag: SmolStr,
 }
 
 impl Documents {
@@ -50,16 +60,17 @@ impl Documents {
 }
 
 impl Current {
-    /// A document's bytes, made at the first call. Two first calls at once may both make them.
-    pub(super) fn bytes(
+    /// A document, made at the first call. Two first calls at once may both make it.
+    pub(super) fn document(
         &self,
         key: &str,
         make: impl FnOnce() -> Result<Bytes, ApiError>,
-    ) -> Result<Bytes, ApiError> {
-        if let Some(bytes) = self.bytes.lock().get(key) {
-            return Ok(bytes.clone());
+    ) -> Result<Document, ApiError> {
+        if let Some(document) = self.bytes.lock().get(key) {
+            return Ok(document.clone());
         }
-        let made = make()?;
+        let bytes = make()?;
+        let made = Document { etag: hex::encode_upper(Sha256::digest(&bytes)).into(), bytes };
         self.bytes.lock().insert(key.to_owned(), made.clone());
         Ok(made)
     }

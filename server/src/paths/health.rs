@@ -44,6 +44,22 @@ impl Check {
     }
 }
 
+fn checks(which: &str) -> &'static [Check] {
+    match which {
+        "readyz" => &[Check::Ping, Check::Store, Check::Cache, Check::Shutdown],
+        _ => &[Check::Ping, Check::Store],
+    }
+}
+
+/// Each check with whether it passes.
+pub(super) async fn states(shared: &Shared, which: &str) -> Vec<(&'static str, bool)> {
+    let mut all = Vec::new();
+    for check in checks(which) {
+        all.push((check.name(), check.passes(shared).await));
+    }
+    all
+}
+
 /// `ok`; with `verbose`, and on failure, a line for each check. Below stand the checks one by one.
 pub(super) async fn answer(
     shared: &Shared,
@@ -51,10 +67,7 @@ pub(super) async fn answer(
     below: &[&str],
     query: &str,
 ) -> Result<ApiResponse, ApiError> {
-    let all: &[Check] = match which {
-        "readyz" => &[Check::Ping, Check::Store, Check::Cache, Check::Shutdown],
-        _ => &[Check::Ping, Check::Store],
-    };
+    let all = checks(which);
     let query: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let values = |name: &str| query.iter().filter(|(n, _)| n == name).map(|(_, v)| v.clone()).collect();
     let excluded: Vec<String> = values("exclude");

@@ -19,7 +19,7 @@ fn published(shared: &Shared) -> Result<PublishedKeys, ApiError> {
 pub(super) fn configuration(shared: &Shared) -> Result<ApiResponse, ApiError> {
     let advertise = (**shared.advertise.load()).unwrap_or((Ipv4Addr::LOCALHOST.into(), 6443));
     let document = metadata(&published(shared)?, advertise.into());
-    Ok(raw("application/json", encoded(&document)?))
+    Ok(keepable(raw("application/json", encoded(&document)?)))
 }
 
 fn metadata(published: &PublishedKeys, at: SocketAddr) -> Value {
@@ -36,7 +36,13 @@ fn metadata(published: &PublishedKeys, at: SocketAddr) -> Value {
 
 /// The keys themselves.
 pub(super) fn keys(shared: &Shared) -> Result<ApiResponse, ApiError> {
-    Ok(raw("application/jwk-set+json", encoded(&published(shared)?.keys)?))
+    Ok(keepable(raw("application/jwk-set+json", encoded(&published(shared)?.keys)?)))
+}
+
+/// Anybody may keep it for an hour, as upstream says.
+fn keepable(mut answer: ApiResponse) -> ApiResponse {
+    answer.max_age_seconds = Some(3600);
+    answer
 }
 
 #[cfg(test)]

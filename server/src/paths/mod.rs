@@ -12,6 +12,7 @@ mod openapi;
 use crate::server::{Shared, method_not_allowed};
 use bytes::Bytes;
 pub(crate) use catalogue::is_upstreams_group;
+use documents::Document;
 pub(crate) use documents::Documents;
 use kubewright_core::{ApiError, ApiRequest, ApiResponse, ResponseBody, Verb};
 use serde_json::{Value, json};
@@ -43,6 +44,7 @@ pub(crate) async fn answer(
         [] => document(discovery::paths(&shared.documents.current(shared).catalogue)),
         ["version"] => document(version()),
         ["metrics"] => Ok(text(200, metrics::text(shared))),
+        ["metrics", "slis"] => Ok(text(200, metrics::slis(shared).await)),
         ["api" | "apis", ..] => discover(shared, &parts, &request.accept),
         [".well-known", "openid-configuration"] => issuer::configuration(shared),
         ["openid", "v1", "jwks"] => issuer::keys(shared),
@@ -60,21 +62,27 @@ fn discover(shared: &Shared, parts: &[&str], accept: &str) -> Result<ApiResponse
         && let Some(form) = aggregated::asked(accept)
     {
         let core = *root == "api";
-        let bytes = current.bytes(&format!("{root} {}", form.version), || {
+        let made = current.document(&format!("{root} {}", form.version), || {
             encoded(&aggregated::document(catalogue, core, form.version))
         })?;
-        return Ok(raw(form.content_type, bytes));
+        return Ok(kept(form.content_type, made));
     }
     match parts {
         ["api"] => {
             let advertise = (**shared.advertise.load()).unwrap_or((Ipv4Addr::LOCALHOST.into(), 6443));
             document(discovery::core_versions(advertise.into()))
         }
-        ["api", version] => document(discovery::resources(catalogue, "", version)?),
-        ["apis"] => document(discovery::groups(catalogue)),
-        ["apis", group] => document(discovery::group(catalogue, group)?),
-        ["apis", group, version] => document(discovery::resources(catalogue, group, version)?),
-        _ => Err(ApiError::no_such_path()),
+        _ => {
+            // Encoded once: clients of the first form ask for dozens of these at every start.
+            let made = current.document(&format!("discovery {}", parts.join("/")), || match parts {
+                ["api", version] => encoded(&discovery::resources(catalogue, "", version)?),
+                ["apis"] => encoded(&discovery::groups(catalogue)),
+                ["apis", group] => encoded(&discovery::group(catalogue, group)?),
+                ["apis", group, version] => encoded(&discovery::resources(catalogue, group, version)?),
+                _ => Err(ApiError::no_such_path()),
+            })?;
+            Ok(raw("application/json", made.bytes))
+        }
     }
 }
 
@@ -88,6 +96,13 @@ fn encoded(value: &Value) -> Result<Bytes, ApiError> {
 
 fn raw(content_type: &'static str, bytes: Bytes) -> ApiResponse {
     ApiResponse::new(200, ResponseBody::Raw { content_type, bytes })
+}
+
+/// A document that clients may keep and ask for again by what identifies it.
+fn kept(content_type: &'static str, document: Document) -> ApiResponse {
+    let mut answer = raw(content_type, document.bytes);
+    answer.etag = Some(document.etag);
+    answer
 }
 
 fn text(code: u16, text: String) -> ApiResponse {

@@ -12,11 +12,13 @@ mod wire;
 
 use super::catalogue::Version;
 use super::documents::Current;
-use super::{encoded, raw};
+use super::documents::Document;
+use super::{encoded, kept};
 use bytes::Bytes;
-use kubewright_core::{ApiError, ApiResponse, Reason};
+use futures::StreamExt;
+use kubewright_core::passage::Passed;
+use kubewright_core::{ApiError, ApiResponse, Reason, ResponseBody};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 const JSON: &str = "application/json";
 
@@ -30,17 +32,15 @@ pub(super) fn answer(
     match below {
         ["v2"] => match v2_form(accept).ok_or_else(not_acceptable)? {
             Form::Json => {
-                Ok(raw(JSON, current.bytes("openapi v2", || encoded(&v2::document(&current.catalogue)))?))
+                let make = || encoded(&v2::document(&current.catalogue));
+                Ok(kept(JSON, current.document("openapi v2", make)?))
             }
             Form::Protobuf => {
                 let make = || Ok(Bytes::from(protobuf::encode(&v2::document(&current.catalogue))));
-                Ok(raw(protobuf::MEDIA_TYPE, current.bytes("openapi v2 protobuf", make)?))
+                Ok(kept(protobuf::MEDIA_TYPE, current.document("openapi v2 protobuf", make)?))
             }
         },
-        ["v3"] => {
-            let bytes = current.bytes("openapi v3", || encoded(&index(current)?))?;
-            Ok(raw(JSON, bytes))
-        }
+        ["v3"] => Ok(kept(JSON, current.document("openapi v3", || encoded(&index(current)?))?)),
         ["v3", key @ ..] if only_protobuf(accept) && !key.is_empty() => Err(not_acceptable()),
         ["v3", "api", version] => version_document(current, "", version, query),
         ["v3", "apis", group, version] => version_document(current, group, version, query),
@@ -84,24 +84,36 @@ fn version_document(
     query: &str,
 ) -> Result<ApiResponse, ApiError> {
     let version = current.catalogue.version(group, version).ok_or_else(ApiError::no_such_path)?;
-    let mut answer = raw(JSON, made(current, group, version)?);
-    if let Some(asked) = query.split('&').find_map(|pair| pair.strip_prefix("hash=")) {
-        answer.immutable = asked.as_bytes() == hash(current, group, version)?;
+    let document = made(current, group, version)?;
+    let hash = document.etag.clone();
+    let Some(asked) = query.split('&').find_map(|pair| pair.strip_prefix("hash=")) else {
+        return Ok(kept(JSON, document));
+    };
+    if asked != hash {
+        // What the client knows is out of date: the present document has another address.
+        return Ok(moved(&address(group, version, &hash)));
     }
+    let mut answer = kept(JSON, document);
+    answer.immutable = true;
     Ok(answer)
 }
 
-fn hash(current: &Current, group: &str, version: &Version) -> Result<Bytes, ApiError> {
-    let key = format!("hash of {}", operations::root(group, &version.name));
-    current.bytes(&key, || {
-        let digest = Sha256::digest(made(current, group, version)?);
-        Ok(Bytes::from(hex::encode_upper(digest)))
-    })
+fn moved(to: &str) -> ApiResponse {
+    let mut headers = http::HeaderMap::new();
+    if let Ok(to) = http::HeaderValue::from_str(to) {
+        headers.insert(http::header::LOCATION, to);
+    }
+    let body = futures::stream::empty().boxed();
+    ApiResponse::new(301, ResponseBody::Passed(Passed { headers, body }))
 }
 
-fn made(current: &Current, group: &str, version: &Version) -> Result<Bytes, ApiError> {
+fn address(group: &str, version: &Version, hash: &str) -> String {
+    format!("/openapi/v3/{}?hash={hash}", operations::root(group, &version.name))
+}
+
+fn made(current: &Current, group: &str, version: &Version) -> Result<Document, ApiError> {
     let key = operations::root(group, &version.name);
-    current.bytes(&key, || encoded(&v3::document(group, version)))
+    current.document(&key, || encoded(&v3::document(group, version)))
 }
 
 /// Where each document is, with a hash by which clients know whether they have it already.
@@ -114,8 +126,8 @@ fn index(current: &Current) -> Result<Value, ApiError> {
                 paths.extend(remote.fetched.load().openapi_v3.iter().cloned());
                 continue;
             }
-            let hash = hash(current, &group.name, version)?;
-            let url = format!("/openapi/v3/{key}?hash={}", String::from_utf8_lossy(&hash));
+            let hash = made(current, &group.name, version)?.etag;
+            let url = address(&group.name, version, &hash);
             paths.insert(key, json!({"serverRelativeURL": url}));
         }
     }
