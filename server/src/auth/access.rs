@@ -11,6 +11,7 @@ use super::oidc::{AuthenticationConfiguration, ConfigurationError, Oidc};
 use super::rbac::{Escalation, RbacAuthorizer, Union, ensure_bootstrap_policy, keep_aggregated};
 use super::reviews::Review;
 use super::tokens::{ServiceAccountTokens, SigningKey, TokenBinding};
+use super::webhook::{WebhookAuthorizer, WebhookEndpoint, WebhookTokens};
 use super::{AuthorizationLayer, Authorized};
 use crate::admission::{
     Admission, AdmissionRequest, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
@@ -155,6 +156,28 @@ impl Access {
             self.anonymous_paths.clone_from(&configuration.anonymous_paths);
         }
         Ok(self.authenticator(Arc::new(known)))
+    }
+
+    /// Lets in whom a webhook knows by the bearer token; it is asked after all that were added before.
+    #[must_use]
+    pub fn webhook_tokens(self, endpoint: WebhookEndpoint) -> Self {
+        let tokens = WebhookTokens::new(endpoint, self.clock.clone());
+        let known = BearerTokens::new(self.clock.clone()).with(tokens);
+        self.authenticator(Arc::new(known))
+    }
+
+    /// Asks a webhook about what those before have no opinion on.
+    #[must_use]
+    pub fn webhook_authorizer(self, endpoint: WebhookEndpoint) -> Self {
+        let webhook = WebhookAuthorizer::new(endpoint, self.clock.clone());
+        self.and_authorizer(Arc::new(webhook))
+    }
+
+    /// Asks this authorizer too, about what those before have no opinion on.
+    #[must_use]
+    pub fn and_authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = Arc::new(Union::new(vec![self.authorizer, authorizer]));
+        self
     }
 
     /// Believes the user that a front proxy names in headers; [`crate::tls::Server::front_proxies`] says whose certificates are theirs.

@@ -17,6 +17,7 @@ mod oidc;
 mod rbac;
 mod reviews;
 mod tokens;
+mod webhook;
 
 pub use access::Access;
 pub(crate) use authenticator::add_authenticated;
@@ -33,3 +34,4 @@ pub use oidc::{AuthenticationConfiguration, ConfigurationError, Oidc, OidcIssuer
 pub use rbac::{Escalation, RbacAuthorizer, Union, ensure_bootstrap_policy, keep_aggregated};
 pub use reviews::{Review, ReviewKind};
 pub use tokens::{DEFAULT_ISSUER, ServiceAccountTokens, SigningKey, TokenBinding, VerifyingKey};
+pub use webhook::{WebhookAuthorizer, WebhookEndpoint, WebhookEndpointError, WebhookFailure, WebhookTokens};

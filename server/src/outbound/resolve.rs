@@ -11,14 +11,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Finds the addresses of destinations. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Resolver {
-    reader: Reader,
+    /// Where Services are read; none where they can't be.
+    reader: Option<Reader>,
     /// Counts lookups, so that endpoints take turns.
     turn: Arc<AtomicUsize>,
 }
 
 impl Resolver {
     pub(crate) fn new(reader: Reader) -> Self {
-        Resolver { reader, turn: Arc::default() }
+        Resolver { reader: Some(reader), turn: Arc::default() }
+    }
+
+    /// Knows no Services.
+    pub(crate) fn without_services() -> Self {
+        Resolver { reader: None, turn: Arc::default() }
+    }
+
+    fn get(&self, resource: &GroupVersionResource, namespace: &str, name: &str) -> Option<Value> {
+        self.reader.as_ref()?.get(resource, namespace, name).ok().flatten()?.value().ok()
     }
 
     /// The addresses to try, best first.
@@ -39,9 +49,9 @@ impl Resolver {
     fn service(&self, namespace: &str, name: &str, port: u16) -> Result<Found, CallError> {
         let resource = GroupVersionResource::new("", "v1", "services");
         let unresolved = |why: String| CallError::Unresolved(why);
-        let found = self.reader.get(&resource, namespace, name).ok().flatten();
-        let service = found.and_then(|s| s.value().ok());
-        let service = service.ok_or_else(|| unresolved(format!("services {name:?} not found")))?;
+        let service = self
+            .get(&resource, namespace, name)
+            .ok_or_else(|| unresolved(format!("services {name:?} not found")))?;
         let spec = &service["spec"];
         if spec["type"] == "ExternalName" {
             return Ok(Found::External(spec["externalName"].as_str().unwrap_or("").to_owned()));
@@ -67,7 +77,8 @@ impl Resolver {
         let resource = GroupVersionResource::new("discovery.k8s.io", "v1", "endpointslices");
         let mut ready = Vec::new();
         let mut sliced = false;
-        for slice in self.reader.list(&resource, namespace).unwrap_or_default() {
+        let slices = self.reader.as_ref().and_then(|r| r.list(&resource, namespace).ok());
+        for slice in slices.unwrap_or_default() {
             let owner = slice.header().labels.get("kubernetes.io/service-name");
             if owner.is_none_or(|o| o != service) {
                 continue;
@@ -91,8 +102,7 @@ impl Resolver {
     /// The reason of upstream's condition, with its message.
     pub(crate) fn check(&self, namespace: &str, name: &str, port: u16) -> Result<(), (&'static str, String)> {
         let resource = GroupVersionResource::new("", "v1", "services");
-        let found = self.reader.get(&resource, namespace, name).ok().flatten();
-        let Some(service) = found.and_then(|s| s.value().ok()) else {
+        let Some(service) = self.get(&resource, namespace, name) else {
             let why = format!("service/{name} in {namespace:?} is not present");
             return Err(("ServiceNotFound", why));
         };
@@ -127,8 +137,8 @@ impl Resolver {
     /// 404 where the Service is not there, 503 where it has no such port or nothing stands behind it.
     pub(crate) fn proxied(&self, namespace: &str, name: &str, port: &str) -> Result<SocketAddr, ApiError> {
         let resource = GroupVersionResource::new("", "v1", "services");
-        let found = self.reader.get(&resource, namespace, name)?;
-        let service = found.ok_or_else(|| ApiError::not_found("", "services", name))?.value()?;
+        let service = self.get(&resource, namespace, name);
+        let service = service.ok_or_else(|| ApiError::not_found("", "services", name))?;
         let offered = service_port(&service, port).ok_or_else(|| {
             ApiError::unavailable(format!("no service port {port:?} found for service {name:?}"))
         })?;
