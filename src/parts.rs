@@ -16,7 +16,7 @@ use crate::plane::Builder;
 use crate::{BuildError, Https};
 use kubewright_core::{ApiError, ApiRequest, ApiResponse, Described, Entropy, KindDescriptor, SharedClock};
 use kubewright_server::VirtualResource;
-use kubewright_server::admission::Admission;
+use kubewright_server::admission::{Admission, historic};
 use kubewright_server::audit::Audit;
 use kubewright_server::auth::{Access, Authorizer};
 use kubewright_server::flow::MaxInFlight;
@@ -101,6 +101,25 @@ pub fn descriptor(kind: KindDescriptor) -> impl Part {
 /// An admission plugin, after the built-in ones.
 pub fn admission(plugin: impl Admission) -> impl Part {
     move |builder: &mut Builder| builder.admission.push(Arc::new(plugin))
+}
+
+/// An admission plugin that asks the plane's authorizer, such as `PodSecurityPolicyAdmission`; made when that is there.
+pub fn admission_with<A: Admission>(
+    make: impl FnOnce(Arc<dyn Authorizer>) -> A + Send + 'static,
+) -> impl Part {
+    move |builder: &mut Builder| {
+        builder.late_admission.push(Box::new(move |authorizer| Arc::new(make(authorizer))));
+    }
+}
+
+/// PodPresets, which Kubernetes once had: the kind and its admission.
+pub fn pod_presets() -> impl Part {
+    (kind::<historic::PodPreset>(), admission(historic::PodPresetAdmission))
+}
+
+/// PodSecurityPolicies, which Kubernetes once had: the kind and its admission.
+pub fn pod_security_policies() -> impl Part {
+    (kind::<historic::PodSecurityPolicy>(), admission_with(historic::PodSecurityPolicyAdmission::new))
 }
 
 /// A computed resource.

@@ -36,6 +36,7 @@ pub struct PlaneContext {
 type MakeController = Box<dyn FnOnce(&PlaneContext) -> Option<kubewright_reconcile::Controller> + Send>;
 type ChangeAccess =
     Box<dyn FnOnce(Access) -> Result<Access, Box<dyn std::error::Error + Send + Sync>> + Send>;
+type MakeAdmission = Box<dyn FnOnce(Arc<dyn Authorizer>) -> Arc<dyn Admission> + Send>;
 type MakeLayer = Box<dyn FnOnce(ApiService) -> ApiService + Send>;
 
 /// A controller that is made at the start.
@@ -54,6 +55,7 @@ pub struct Builder {
     #[cfg(feature = "reconcile")]
     pub(crate) controllers: Vec<LateController>,
     pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) late_admission: Vec<MakeAdmission>,
     pub(crate) virtuals: Vec<Arc<dyn VirtualResource>>,
     pub(crate) layers: Vec<MakeLayer>,
     #[cfg(feature = "node")]
@@ -123,6 +125,7 @@ impl ControlPlane {
             #[cfg(feature = "reconcile")]
             controllers: Vec::new(),
             admission: Vec::new(),
+            late_admission: Vec::new(),
             virtuals: Vec::new(),
             layers: Vec::new(),
             #[cfg(feature = "node")]

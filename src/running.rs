@@ -184,6 +184,9 @@ async fn api_server(
     for plugin in parts.admission.drain(..) {
         builder = builder.admission(plugin);
     }
+    for make in parts.late_admission.drain(..) {
+        builder = builder.admission(make(access.authorizer().clone()));
+    }
     for resource in parts.virtuals.drain(..) {
         builder = builder.virtual_resource(resource);
     }

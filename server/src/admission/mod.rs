@@ -3,11 +3,13 @@
 mod certificates;
 mod default_class;
 mod default_toleration_seconds;
+pub mod historic;
 mod json;
 mod limit_ranger;
 pub(crate) mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod optional;
 mod pod_security;
 pub(crate) mod policy;
 mod priority;
@@ -26,6 +28,10 @@ pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
+pub use optional::{
+    AlwaysPullImages, EventLimit, EventLimitKind, EventRateLimit, ExtendedResourceToleration,
+    OwnerReferencesPermissionEnforcement, PodNodeSelector, PodTolerationRestriction,
+};
 pub use pod_security::{Level, LevelVersion, PodSecurity, Policy, Version};
 pub use policy::{MutatingPolicy, ValidatingPolicy};
 pub use priority::Priority;

@@ -141,7 +141,7 @@ pub(super) fn merge_tolerations(first: &[Value], second: &[Value]) -> Vec<Value>
 }
 
 /// Whether a toleration tolerates all that another does.
-fn covers(wide: &Value, narrow: &Value) -> bool {
+pub(super) fn covers(wide: &Value, narrow: &Value) -> bool {
     if wide == narrow {
         return true;
     }

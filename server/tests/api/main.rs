@@ -10,6 +10,7 @@ mod kubectl;
 mod list;
 mod nodes;
 mod openapi;
+mod optional;
 mod paths;
 mod plugins;
 mod policies;
