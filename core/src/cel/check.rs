@@ -182,7 +182,11 @@ impl<'e> Checker<'e> {
         let step = u64::from(!inner.is_dyn());
         let estimate = Estimate {
             cost: cost.plus(Range::of(step)),
-            decl: decl.as_ref().filter(|_| operand.estimate.decl.is_some()).map(|(d, _)| d.clone()),
+            // Upstream follows declarations through named fields and subscripts, not through keys that are written as fields.
+            decl: decl
+                .as_ref()
+                .filter(|(_, property)| property.is_some() && operand.estimate.decl.is_some())
+                .map(|(d, _)| d.clone()),
             ..Estimate::default()
         };
         let operand = Box::new(operand.code);

@@ -98,9 +98,9 @@ fn text(rules: Option<&Rules>) -> Decl {
     let whole = REQUEST_BYTES_MAX - 2;
     let (ty, max, min_bytes) = match rules.and_then(|r| r.format.as_deref()) {
         Some("byte") => (Cel::Bytes, max_length.unwrap_or(whole), 2),
-        Some("duration") => (Cel::Duration, 32, 4),
+        Some("duration") => (Cel::Duration, 32, 3),
         Some("date") => (Cel::Timestamp, 12, 12),
-        Some("date-time") => (Cel::Timestamp, 29, 21),
+        Some("date-time") => (Cel::Timestamp, 37, 21),
         _ => {
             let longest = |values: &Vec<Value>| values.iter().filter_map(Value::as_str).map(str::len).max();
             let choices = rules.and_then(|r| r.enum_values.as_ref()).and_then(longest);

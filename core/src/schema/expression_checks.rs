@@ -208,11 +208,12 @@ impl Checks {
             return;
         }
         self.costs.sort_by_key(|(_, cost)| std::cmp::Reverse(*cost));
-        let detail = "contributed to estimated rule & messageExpression cost total exceeding cost limit for entire OpenAPIv3 schema";
+        let detail =
+            "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
         for (at, _) in self.costs.iter().take(DEAREST).filter(|(_, cost)| *cost >= SCHEMA_COST_MAX / 100) {
             self.errors.push(FieldError::forbidden(at, detail));
         }
-        let what = "x-kubernetes-validations estimated rule & messageExpression cost total for entire OpenAPIv3 schema";
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         self.errors.push(FieldError::forbidden(&FieldPath::root(), &over(what, total, SCHEMA_COST_MAX)));
     }
 }

@@ -116,7 +116,7 @@ async fn definitions_with_wrong_rules_are_refused() {
         assert_eq!(error.reason(), Reason::Invalid);
         assert!(error.message().contains(wanted), "{error}");
     };
-    let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
+    let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
     check(json!({"rule": "self.nope > 1"}), &format!("{at}.rule: Invalid value")).await;
     check(json!({"rule": "self.nope > 1"}), "compilation failed: ERROR: <input>:1:5: undefined field 'nope'")
         .await;

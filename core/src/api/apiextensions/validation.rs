@@ -99,8 +99,15 @@ fn validate_versions(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         for problem in names::label_1035(name) {
             errors.invalid(&item.child("name"), name, &problem);
         }
-        validate_version(version, &item, errors);
+        if get(sub(version, "schema"), "openAPIV3Schema").is_none() {
+            let at_schema = item.child("schema");
+            errors.required(&at_schema.child("openAPIV3Schema"), "schemas are required");
+        }
     }
+    validate_part(spec, path, "schema", errors, validate_schema);
+    validate_part(spec, path, "subresources", errors, validate_subresources);
+    validate_part(spec, path, "additionalPrinterColumns", errors, validate_columns);
+    validate_part(spec, path, "selectableFields", errors, validate_selectable);
     if !unique {
         errors.invalid(&at, versions.to_vec(), "must contain unique version names");
     }
@@ -109,39 +116,60 @@ fn validate_versions(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn validate_version(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let at_schema = path.child("schema");
-    let at_schema = at_schema.child("openAPIV3Schema");
-    match get(sub(version, "schema"), "openAPIV3Schema") {
-        None => errors.required(&at_schema, "schemas are required"),
-        Some(schema) => {
-            let found = match Schema::from_openapi(schema) {
-                Ok(schema) => schema.check_definition(),
-                Err(found) => found,
-            };
-            let prefix = at_schema.to_string();
-            errors.extend(found.into_iter().map(|mut error| {
-                error.field = below(&prefix, error.field.as_str());
-                error
-            }));
-        }
+/// Where a part of the versions is told to stand: once for the whole definition where all versions have the same, as upstream reads it.
+fn validate_part(
+    spec: &Value,
+    path: &Path<'_>,
+    field: &str,
+    errors: &mut ErrorList,
+    check: fn(&Value, &Path<'_>, &mut ErrorList),
+) {
+    let versions = list(spec, "versions");
+    let shared = versions.first().map(|v| sub(v, field));
+    if let Some(shared) = shared.filter(|s| !s.is_null() && versions.iter().all(|v| sub(v, field) == *s)) {
+        let name = if field == "schema" { "validation" } else { field };
+        check(shared, &path.child(name), errors);
+        return;
     }
-    let subresources = sub(version, "subresources");
-    let at_subresources = path.child("subresources");
+    let at = path.child("versions");
+    for (i, version) in versions.iter().enumerate() {
+        check(sub(version, field), &at.index(i).child(field), errors);
+    }
+}
+
+fn validate_schema(schema: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let at_schema = path.child("openAPIV3Schema");
+    let Some(schema) = get(schema, "openAPIV3Schema") else { return };
+    let found = match Schema::from_openapi(schema) {
+        Ok(schema) => schema.check_definition(),
+        Err(found) => found,
+    };
+    let prefix = at_schema.to_string();
+    errors.extend(found.into_iter().map(|mut error| {
+        error.field = below(&prefix, error.field.as_str());
+        error
+    }));
+}
+
+fn validate_subresources(subresources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if let Some(scale) = get(subresources, "scale") {
-        validate_scale(scale, &at_subresources.child("scale"), errors);
+        validate_scale(scale, &path.child("scale"), errors);
     }
-    let columns = path.child("additionalPrinterColumns");
-    for (i, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
-        validate_column(column, &columns.index(i), errors);
+}
+
+fn validate_columns(columns: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    for (i, column) in columns.as_array().into_iter().flatten().enumerate() {
+        validate_column(column, &path.index(i), errors);
     }
-    let fields = list(version, "selectableFields");
-    let at_fields = path.child("selectableFields");
+}
+
+fn validate_selectable(fields: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let fields = fields.as_array().map_or(&[][..], Vec::as_slice);
     if fields.len() > SELECTABLE_MAX {
-        errors.too_many(&at_fields, fields.len(), SELECTABLE_MAX);
+        errors.too_many(path, fields.len(), SELECTABLE_MAX);
     }
     for (i, field) in fields.iter().enumerate() {
-        let item = at_fields.index(i);
+        let item = path.index(i);
         let wanted = text(field, "jsonPath");
         if wanted.is_empty() {
             errors.required(&item.child("jsonPath"), "");
@@ -344,7 +372,7 @@ mod tests {
         check(
             |s| s["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({}),
             &[
-                "spec.versions[0].schema.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields",
+                "spec.validation.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields",
             ],
         );
         check(
@@ -353,7 +381,7 @@ mod tests {
                     json!({"scale": {"specReplicasPath": ".status.x", "statusReplicasPath": ".status.y"}})
             },
             &[
-                "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
+                "spec.subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
             ],
         );
         check(
@@ -361,7 +389,7 @@ mod tests {
                 s["versions"][0]["additionalPrinterColumns"] =
                     json!([{"name": "A", "type": "text", "jsonPath": ".a"}])
             },
-            &["spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of"],
+            &["spec.additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of"],
         );
     }
 
