@@ -267,6 +267,9 @@ fn quick_hash(pod: &Pod) -> u64 {
         for volume in spec.volumes.iter().flatten().filter(|v| volumes::matters(v)) {
             volume.persistent_volume_claim.as_ref().map(|c| &c.claim_name).hash(&mut hasher);
         }
+        for claim in spec.resource_claims.iter().flatten() {
+            claim.resource_claim_name.hash(&mut hasher);
+        }
         if spec.resource_claims.is_some() {
             let made = pod.status.iter().flat_map(|s| s.resource_claim_statuses.iter().flatten());
             made.for_each(|s| s.resource_claim_name.hash(&mut hasher));

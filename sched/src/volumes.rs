@@ -87,8 +87,10 @@ fn read(pod: &Pod, volume: &Volume) -> Option<PodVolume> {
 pub struct VolumeObjects {
     claims: FxHashMap<PodKey, Arc<PersistentVolumeClaim>>,
     volumes: FxHashMap<SmolStr, Arc<PersistentVolume>>,
-    /// Volumes by class and size, the smallest first: a claim takes the smallest that will do.
+    /// Volumes that no claim has, by class and size, the smallest first: a claim takes the smallest that will do.
     by_size: FxHashMap<SmolStr, BTreeSet<(i64, SmolStr)>>,
+    /// The others, by the claim that has them or that they are set aside for.
+    by_claim: FxHashMap<PodKey, BTreeSet<SmolStr>>,
     classes: FxHashMap<SmolStr, Arc<StorageClass>>,
     nodes: FxHashMap<SmolStr, Arc<CSINode>>,
     drivers: FxHashMap<SmolStr, Arc<CSIDriver>>,
@@ -108,8 +110,13 @@ impl VolumeObjects {
         self.volumes.get(name)
     }
 
-    /// The volumes of a class, the smallest first; the class of those without one is empty.
-    pub fn volumes_of(&self, class: &str) -> impl Iterator<Item = &Arc<PersistentVolume>> {
+    /// The volumes that say that they are a claim's, or set aside for one of its name.
+    pub fn volumes_for(&self, claim: &PodKey) -> impl Iterator<Item = &Arc<PersistentVolume>> {
+        self.by_claim.get(claim).into_iter().flatten().filter_map(|name| self.volumes.get(name))
+    }
+
+    /// The volumes of a class that no claim has, the smallest first; the class of those without one is empty.
+    pub fn free_volumes_of(&self, class: &str) -> impl Iterator<Item = &Arc<PersistentVolume>> {
         let names = self.by_size.get(class).into_iter().flatten();
         names.filter_map(|(_, name)| self.volumes.get(name))
     }
@@ -159,8 +166,13 @@ impl VolumeObjects {
             ClusterObject::PersistentVolumeClaim(o) => set(&mut self.claims, key, o),
             ClusterObject::PersistentVolume(o) => {
                 self.forget_size(&key.name);
-                let class = class_of_volume(o);
-                self.by_size.entry(class.into()).or_default().insert((capacity(o), key.name.clone()));
+                match claim_of(o) {
+                    Some(claim) => self.by_claim.entry(claim).or_default().insert(key.name.clone()),
+                    None => {
+                        let of_class = self.by_size.entry(class_of_volume(o).into()).or_default();
+                        of_class.insert((capacity(o), key.name.clone()))
+                    }
+                };
                 set(&mut self.volumes, key.name, o)
             }
             ClusterObject::StorageClass(o) => set(&mut self.classes, key.name, o),
@@ -188,12 +200,30 @@ impl VolumeObjects {
     }
 
     fn forget_size(&mut self, name: &SmolStr) {
-        if let Some(known) = self.volumes.get(name)
-            && let Some(list) = self.by_size.get_mut(class_of_volume(known))
-        {
-            list.remove(&(capacity(known), name.clone()));
+        let Some(known) = self.volumes.get(name) else { return };
+        match claim_of(known) {
+            None => {
+                if let Some(list) = self.by_size.get_mut(class_of_volume(known)) {
+                    list.remove(&(capacity(known), name.clone()));
+                }
+            }
+            Some(claim) => {
+                if let Some(list) = self.by_claim.get_mut(&claim) {
+                    list.remove(name);
+                    if list.is_empty() {
+                        self.by_claim.remove(&claim);
+                    }
+                }
+            }
         }
     }
+}
+
+/// The claim that a volume names.
+fn claim_of(volume: &PersistentVolume) -> Option<PodKey> {
+    let reference = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    let text = |field: &Option<String>| field.as_deref().unwrap_or("").to_owned();
+    Some(PodKey::new(&text(&reference.namespace), &text(&reference.name)))
 }
 
 /// Puts an object in; whether it is new or another than before.

@@ -1,6 +1,7 @@
 //! Which volume a claim gets on a node, and whether one can be made there: the rules behind VolumeBinding.
 
 use crate::node::{NodeIndex, NodeTable};
+use crate::pod::PodKey;
 use crate::resources::whole;
 use crate::selection::TextTerm;
 use crate::volumes::{capacity, claimed, class_of_claim};
@@ -31,10 +32,13 @@ pub(super) fn reaches(volume: &PersistentVolume, nodes: &NodeTable, node: NodeIn
 
 /// The smallest volume that will do; one that is set aside for the claim comes first.
 pub(super) fn find(wish: &Wish<'_>) -> Option<Arc<PersistentVolume>> {
-    let volumes = || wish.nodes.objects.volumes.volumes_of(class_of_claim(wish.claim));
-    let set_aside = |v: &Arc<PersistentVolume>| claim_of(v).is_some_and(|c| is_for(c, wish.claim));
-    let reserved = volumes().find(|v| set_aside(v) && serves(v, wish));
-    reserved.or_else(|| volumes().find(|v| claim_of(v).is_none() && serves(v, wish))).cloned()
+    let volumes = &wish.nodes.objects.volumes;
+    let meta = &wish.claim.metadata;
+    let key = PodKey::new(meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""));
+    let set_aside = |v: &&Arc<PersistentVolume>| claim_of(v).is_some_and(|c| is_for(c, wish.claim));
+    let reserved = volumes.volumes_for(&key).find(|v| set_aside(v) && serves(v, wish));
+    let mut free = volumes.free_volumes_of(class_of_claim(wish.claim));
+    reserved.or_else(|| free.find(|v| serves(v, wish))).cloned()
 }
 
 type Reference = k8s_openapi::api::core::v1::ObjectReference;
@@ -52,7 +56,9 @@ fn is_for(reference: &Reference, claim: &PersistentVolumeClaim) -> bool {
 
 fn serves(volume: &PersistentVolume, wish: &Wish<'_>) -> bool {
     let (Some(spec), Some(asked)) = (&volume.spec, &wish.claim.spec) else { return false };
-    let mode = |m: &Option<String>| m.as_deref().unwrap_or("Filesystem").to_owned();
+    fn mode(mode: &Option<String>) -> &str {
+        mode.as_deref().unwrap_or("Filesystem")
+    }
     let modes = asked.access_modes.iter().flatten();
     let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
     let ours = claim_of(volume).is_some();
