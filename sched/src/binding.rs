@@ -69,7 +69,7 @@ impl Scheduler {
             _ => Refusal::error("timed out waiting for what was asked for before the binding"),
         };
         let diagnosis = refused_try(&self.nodes, "Scheduler", refusal);
-        Some(Decision::Unschedulable { pod, diagnosis, nominated: None })
+        Some(Decision::Unschedulable { pod, diagnosis, nominated: None, displaced: Vec::new() })
     }
 
     /// Lets a pod go on that a Permit plugin holds.

@@ -71,6 +71,8 @@ pub enum Decision {
         diagnosis: Diagnosis,
         /// Where it will fit once the victims are gone.
         nominated: Option<(SmolStr, Vec<PodKey>)>,
+        /// Pods whose nomination is over, this one perhaps among them: what their status says of it is to be cleared.
+        displaced: Vec<PodKey>,
     },
 }
 
@@ -92,6 +94,8 @@ pub struct Scheduler {
     pub(crate) objects_changed: bool,
     /// Whom a pod waits for that was made room for.
     pub(crate) victims: FxHashMap<PodKey, Vec<PodKey>>,
+    /// Pods whose nomination ended in this try.
+    displaced: Vec<PodKey>,
     /// Who waits for a victim to go.
     pub(crate) waited_for: FxHashMap<PodKey, PodKey>,
     attempts: Attempts,
@@ -141,6 +145,7 @@ impl Scheduler {
             objects_changed: false,
             victims: FxHashMap::default(),
             waited_for: FxHashMap::default(),
+            displaced: Vec::new(),
             attempts: Attempts::default(),
             trace: None,
             tie: seed,
@@ -499,6 +504,7 @@ impl Scheduler {
                 diagnosis.post_filter = text;
                 if on.is_some() {
                     self.settle_nomination(&info.key);
+                    self.displaced.push(info.key.clone());
                 }
                 None
             }
@@ -507,6 +513,7 @@ impl Scheduler {
                 let lower = self.nodes.nominated_on(node).iter().filter(|p| p.priority() < info.priority());
                 let lower: Vec<PodKey> = lower.map(|p| p.key.clone()).collect();
                 lower.iter().for_each(|key| self.settle_nomination(key));
+                self.displaced.extend(lower);
                 self.nodes.nominate(info.clone(), node);
                 self.await_victims(&info.key, victims.clone());
                 Some((self.nodes.name(node).clone(), victims))
@@ -539,7 +546,8 @@ impl Scheduler {
         }
         let retry = diagnosis.is_error();
         self.queue.requeue(pod, diagnosis.plugins(), retry, now, &ProfileOrder(&self.profiles));
-        Decision::Unschedulable { pod: info, diagnosis, nominated }
+        let displaced = std::mem::take(&mut self.displaced);
+        Decision::Unschedulable { pod: info, diagnosis, nominated, displaced }
     }
 }
 

@@ -212,7 +212,7 @@ impl Replay<'_> {
                 }
             }
             Decision::Wait { .. } => {}
-            Decision::Unschedulable { pod, diagnosis, nominated } => {
+            Decision::Unschedulable { pod, diagnosis, nominated, .. } => {
                 self.outcome.refused.insert(pod.key.clone(), diagnosis.to_string());
                 for victim in nominated.into_iter().flat_map(|(_, victims)| victims) {
                     self.scheduler.remove_pod(&victim, at);

@@ -141,3 +141,21 @@ fn whom_room_was_made_for_is_tried_when_the_last_victim_is_gone() {
         "without waiting for its back-off: {decision:?}"
     );
 }
+
+#[test]
+fn a_more_urgent_pod_displaces_the_one_that_room_was_made_for() {
+    let mut s = Scheduler::with_defaults(1);
+    s.apply_node(Arc::new(serde_json::from_value(node("a", json!({}))).unwrap()), at(0));
+    let apply =
+        |s: &mut Scheduler, pod: Value| s.apply_pod(Arc::new(serde_json::from_value(pod).unwrap()), at(0));
+    apply(&mut s, pod("running", "4", json!({"nodeName": "a"})));
+    for (name, priority, wanted) in [("first", 10, &[][..]), ("second", 20, &["first"])] {
+        apply(&mut s, pod(name, "4", json!({"priority": priority})));
+        let decision = s.schedule_one(at(0));
+        let Some(Decision::Unschedulable { nominated: Some((node, _)), displaced, .. }) = decision else {
+            panic!("room is made for {name}, not {decision:?}")
+        };
+        let names: Vec<&str> = displaced.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!((node.as_str(), names.as_slice()), ("a", wanted));
+    }
+}

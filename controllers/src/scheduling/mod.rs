@@ -50,6 +50,8 @@ enum Done {
     Preempting(Arc<PodInfo>, Diagnosis, Option<Nomination>),
     /// Why a pod was not scheduled is written, and its victims, if any, are deleted or not.
     Reported(PodKey, bool),
+    /// Nothing more is to be done.
+    Told,
 }
 
 struct Loop {
@@ -169,7 +171,7 @@ impl Loop {
                 self.report(pod, diagnosis, choice);
             }
             Some(Done::Reported(key, false)) => self.scheduler.preemption_failed(&key),
-            Some(Done::Reported(_, true)) | None => {}
+            Some(Done::Reported(_, true) | Done::Told) | None => {}
         }
     }
 
@@ -215,10 +217,19 @@ impl Loop {
             }
             Decision::Wait { .. } => {}
             Decision::Consult { pod, extenders, nodes } => self.consult(pod, extenders, nodes),
-            Decision::Unschedulable { pod, diagnosis, nominated } => match nominated {
-                Some(_) if self.extenders.preempt(&pod) => self.ask_for_victims(pod, diagnosis),
-                nominated => self.report(pod, diagnosis, nominated),
-            },
+            Decision::Unschedulable { pod, diagnosis, nominated, displaced } => {
+                if !displaced.is_empty() {
+                    let cx = self.cx.clone();
+                    self.calls.spawn(async move {
+                        report::displaced(&cx, &displaced).await;
+                        Done::Told
+                    });
+                }
+                match nominated {
+                    Some(_) if self.extenders.preempt(&pod) => self.ask_for_victims(pod, diagnosis),
+                    nominated => self.report(pod, diagnosis, nominated),
+                }
+            }
         }
     }
 

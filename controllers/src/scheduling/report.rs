@@ -59,6 +59,19 @@ pub(super) async fn unschedulable(
     evicted.into_iter().all(|gone| gone)
 }
 
+/// Clears the nominations of pods that have to look for another node.
+pub(super) async fn displaced(cx: &Context, pods: &[PodKey]) {
+    let clear = pods.iter().map(|pod| async move {
+        let patch = json!({"status": {"nominatedNodeName": Value::Null}});
+        let request = pod_request(Verb::Patch, pod).subresource("status");
+        let sent = cx.client().send(request.body(ContentType::MergePatch, patch)).await;
+        if let Err(e) = sent.map(drop) {
+            tracing::debug!(%pod, error = %e, "the pod's nomination was not cleared");
+        }
+    });
+    join_all(clear).await;
+}
+
 /// Says why a pod has to go, and deletes it.
 async fn evict(cx: &Context, preemptor: &PodInfo, victim: &PodKey) -> Result<(), ApiError> {
     let gone = |result: Result<(), ApiError>| match result {

@@ -112,7 +112,7 @@ impl Pair {
                 prop_assert!(expected.feasible.is_empty(), "{:?} are feasible", expected.feasible);
                 self.preempt(&pod, &info.key, &node, &victims)
             }
-            Some(Decision::Unschedulable { pod: info, diagnosis, nominated: None }) => {
+            Some(Decision::Unschedulable { pod: info, diagnosis, nominated: None, .. }) => {
                 self.fast.remove_pod(&info.key, now());
                 prop_assert!(
                     expected.feasible.is_empty(),
