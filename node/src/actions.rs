@@ -49,6 +49,8 @@ pub struct Actions {
     pub start_init: Vec<usize>,
     /// Containers to start, by their place in the spec.
     pub start: Vec<usize>,
+    /// Ephemeral containers to start, by their place in the spec; they wait for no others.
+    pub start_ephemeral: Vec<usize>,
 }
 
 /// Decides.
@@ -60,6 +62,9 @@ pub fn compute(pod: &Pod, observed: &Observed, probes: &ProbeStates) -> Actions 
         return with_new_sandbox(spec, observed, attempt);
     }
     let mut actions = Actions { attempt, ..Actions::default() };
+    let ephemeral = spec.ephemeral_containers.iter().flatten().enumerate();
+    actions.start_ephemeral =
+        ephemeral.filter(|(_, c)| observed.newest(&c.name).is_none()).map(|(i, _)| i).collect();
     if init_actions(spec, observed, probes, &mut actions).is_none() {
         return actions;
     }
@@ -97,6 +102,7 @@ pub fn compute(pod: &Pod, observed: &Observed, probes: &ProbeStates) -> Actions 
         // Only sidecars are left: they end with the pod.
         actions.kill_pod = true;
         actions.start_init.clear();
+        actions.start_ephemeral.clear();
     }
     actions
 }

@@ -44,7 +44,10 @@ fn find(a: &Inner, target: &ContainerRef) -> Result<Arc<PodWorker>, ApiError> {
 /// What the API server knows of a container of this pod.
 fn status_of(pod: &Pod, name: &str) -> Option<ContainerStatus> {
     let status = pod.status.as_ref()?;
-    let mut all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let mut all = (status.container_statuses.iter())
+        .chain(&status.init_container_statuses)
+        .chain(&status.ephemeral_container_statuses)
+        .flatten();
     all.find(|s| s.name == name).cloned()
 }
 
@@ -53,6 +56,7 @@ fn declared(pod: &Pod, name: &str) -> bool {
     let mut all =
         spec.into_iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
     all.any(|c| c.name == name)
+        || spec.is_some_and(|s| s.ephemeral_containers.iter().flatten().any(|c| c.name == name))
 }
 
 fn not_declared(target: &ContainerRef) -> ApiError {

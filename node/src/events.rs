@@ -173,10 +173,17 @@ impl EventWriter {
 }
 
 fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
-    let init = pod.spec.as_ref().and_then(|s| s.init_containers.as_ref());
+    let spec = pod.spec.as_ref();
+    let init = spec.and_then(|s| s.init_containers.as_ref());
+    let ephemeral = spec.and_then(|s| s.ephemeral_containers.as_ref());
     let path = container.map(|name| {
         let of_init = init.is_some_and(|i| i.iter().any(|c| c.name == name));
-        let list = if of_init { "initContainers" } else { "containers" };
+        let of_ephemeral = ephemeral.is_some_and(|e| e.iter().any(|c| c.name == name));
+        let list = match (of_init, of_ephemeral) {
+            (true, _) => "initContainers",
+            (_, true) => "ephemeralContainers",
+            _ => "containers",
+        };
         format!("spec.{list}{{{name}}}")
     });
     ObjectReference {

@@ -18,6 +18,7 @@ mod cri;
 mod dirty;
 mod driver;
 mod env;
+mod ephemeral;
 mod events;
 mod expand;
 mod gc;

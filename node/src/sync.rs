@@ -8,7 +8,7 @@ use crate::observed::Observed;
 use crate::probe::{Outcome, ProbeKind, ProbeTarget, Report, watch_probe};
 use crate::start::{PodContext, start};
 use crate::worker::{PodWorker, Watched};
-use crate::{admission, cri, policy, terminate};
+use crate::{admission, cri, ephemeral, policy, terminate};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubewright_core::ApiError;
@@ -267,7 +267,9 @@ async fn carry_out(
     let cx = PodContext { pod, sandbox_id: &sandbox.id, sandbox: &config, volumes, facts: &facts };
     let spec = policy::spec(pod);
     let inits = spec.init_containers.as_deref().unwrap_or(&[]);
-    let chosen = actions.start_init.iter().filter_map(|i| inits.get(*i));
+    let ephemeral = ephemeral::containers(&spec);
+    let chosen = actions.start_ephemeral.iter().filter_map(|i| ephemeral.get(*i));
+    let chosen = chosen.chain(actions.start_init.iter().filter_map(|i| inits.get(*i)));
     for container in chosen.chain(actions.start.iter().filter_map(|i| spec.containers.get(*i))) {
         match start(a, w, &cx, container).await {
             Ok(()) => done = true,

@@ -96,3 +96,18 @@ fn probes_end_containers() {
     check("Never", ContainerProbes { liveness: Some(false), ..ok }, true, vec![]);
     check("Always", ContainerProbes { readiness: Some(false), ..ok }, false, vec![]);
 }
+
+#[test]
+fn ephemeral_containers_start_once_and_keep_no_pod() {
+    let check = |containers: &[Instance], wanted: Vec<usize>, kill_pod: bool| {
+        let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a"}],
+            "ephemeralContainers": [{"name": "d"}, {"name": "e"}]});
+        let got = compute(&pod(spec), &observed(containers), &ProbeStates::default());
+        assert_eq!((got.start_ephemeral, got.kill_pod), (wanted, kill_pod));
+    };
+    let a = instance("a", "running", 0);
+    check(std::slice::from_ref(&a), vec![0, 1], false);
+    check(&[a.clone(), instance("d", "running", 0)], vec![1], false);
+    check(&[a, instance("d", "exited", 1), instance("e", "exited", 0)], vec![], false);
+    check(&[instance("a", "exited", 0), instance("d", "running", 0)], vec![], true);
+}

@@ -29,6 +29,13 @@ pub(super) fn regular(spec: &PodSpec, old: &PodStatus, input: &StatusInput<'_>) 
     all
 }
 
+/// The statuses of the ephemeral containers, in the spec's order.
+pub(super) fn ephemeral(spec: &PodSpec, old: &PodStatus, input: &StatusInput<'_>) -> Vec<ContainerStatus> {
+    let old = old.ephemeral_container_statuses.as_deref().unwrap_or(&[]);
+    let all = crate::ephemeral::containers(spec);
+    all.iter().map(|c| ContainerStatus { ready: false, ..one(spec, c, false, old, input) }).collect()
+}
+
 fn one(
     spec: &PodSpec,
     container: &Container,

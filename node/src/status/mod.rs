@@ -54,7 +54,6 @@ pub fn compute(pod: &Pod, input: &StatusInput<'_>) -> PodStatus {
         observed_generation: pod.metadata.generation,
         nominated_node_name: old.nominated_node_name.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
-        ephemeral_container_statuses: old.ephemeral_container_statuses.clone(),
         host_ip: input.host_ips.first().cloned(),
         host_ips: Some(input.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         ..PodStatus::default()
@@ -79,6 +78,8 @@ pub fn compute(pod: &Pod, input: &StatusInput<'_>) -> PodStatus {
         status.message = old.message.clone();
     }
     let phase = status.phase.clone().unwrap_or_default();
+    status.ephemeral_container_statuses =
+        Some(containers::ephemeral(spec, &old, input)).filter(|c| !c.is_empty());
     status.init_container_statuses = Some(inits).filter(|i| !i.is_empty());
     status.container_statuses = Some(regular).filter(|c| !c.is_empty());
     let ready_sandbox = input.observed.ready_sandbox().is_some() && !input.ended;

@@ -32,11 +32,13 @@ pub(crate) fn of(kind: &KindDescriptor) -> Vec<Subresource> {
             let options = |kind| Some(("", "v1", kind));
             all.push(sub("attach", options("PodAttachOptions"), &[Verb::Create, Verb::Get]));
             all.push(sub("binding", options("Binding"), &[Verb::Create]));
+            all.push(sub("ephemeralcontainers", None, READ_WRITE));
             all.push(sub("eviction", Some(("policy", "v1", "Eviction")), &[Verb::Create]));
             all.push(sub("exec", options("PodExecOptions"), &[Verb::Create, Verb::Get]));
             all.push(sub("log", None, &[Verb::Get]));
             all.push(sub("portforward", options("PodPortForwardOptions"), &[Verb::Create, Verb::Get]));
             all.push(sub("proxy", options("PodProxyOptions"), PROXIED));
+            all.push(sub("resize", None, READ_WRITE));
         }
         ("certificates.k8s.io", "certificatesigningrequests") => {
             all.push(sub("approval", None, READ_WRITE));
@@ -59,15 +61,9 @@ pub(crate) fn of(kind: &KindDescriptor) -> Vec<Subresource> {
     all
 }
 
-/// Subresources that upstream has and this server lacks.
-const MISSING: &[(&str, &str)] = &[("pods", "ephemeralcontainers"), ("pods", "resize")];
-
 /// Answers a request for a subresource.
 pub(crate) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse, ApiError> {
     let kind = call.kind.descriptor.clone();
-    if kind.group.is_empty() && MISSING.contains(&(kind.plural.as_str(), subresource)) {
-        return Err(ApiError::not_implemented(format!("{}/{subresource}", kind.plural)));
-    }
     let Some(known) =
         of(&kind).into_iter().find(|s| s.name == subresource.split('/').next().unwrap_or(subresource))
     else {
@@ -77,9 +73,7 @@ pub(crate) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse,
         return Err(method_not_allowed());
     }
     match known.name {
-        "status" => status::handle(call, "status").await,
-        "finalize" => status::handle(call, "finalize").await,
-        "approval" => status::handle(call, "approval").await,
+        "status" | "finalize" | "approval" | "ephemeralcontainers" | "resize" => status::handle(call, known.name).await,
         "scale" => scale::handle(call).await,
         "binding" => binding::create(call).await,
         "eviction" => eviction::create(call).await,

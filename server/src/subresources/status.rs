@@ -1,5 +1,5 @@
-//! `status` of every kind that has one, `finalize` of namespaces and `approval` of certificate requests: the object itself, with another part
-//! that may change.
+//! `status` of every kind that has one, `finalize` of namespaces, `approval` of certificate requests, `ephemeralcontainers` and `resize` of pods:
+//! the object itself, with another part that may change.
 
 use crate::handlers::update::{self, Changed};
 use crate::handlers::{Call, patch, read};

@@ -17,4 +17,5 @@ mod policies;
 mod quota;
 mod rules;
 mod services;
+mod reference;
 mod watch;

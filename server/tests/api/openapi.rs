@@ -6,7 +6,7 @@ use kubewright_core::{ApiRequest, ResponseBody, Target, Verb};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-async fn plane() -> Plane {
+pub(super) async fn plane() -> Plane {
     let mut builder = builder();
     for kind in builtin(&BuiltinOptions::default()) {
         builder = builder.kind(kind);
@@ -23,7 +23,7 @@ async fn bytes(plane: &Plane, path: &str, accept: &str) -> (&'static str, Vec<u8
     }
 }
 
-async fn document(plane: &Plane, path: &str) -> Value {
+pub(super) async fn document(plane: &Plane, path: &str) -> Value {
     serde_json::from_slice(&bytes(plane, path, "application/json").await.1).unwrap()
 }
 

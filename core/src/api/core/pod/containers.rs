@@ -118,6 +118,20 @@ fn validate_identity(container: &Value, path: &Path<'_>, errors: &mut ErrorList)
     }
 }
 
+/// An ephemeral container, as far as it is like any other.
+pub(super) fn validate_ephemeral(
+    container: &Value,
+    volumes: &Volumes<'_>,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
+    validate_identity(container, path, errors);
+    env::validate(container, path, errors);
+    volumes.validate_mounts(container, path, errors);
+    validate_policies(container, path, errors);
+    security::validate_container(container, path, errors);
+}
+
 fn validate_role(container: &Value, role: Role, path: &Path<'_>, errors: &mut ErrorList) {
     let policy = text(container, "restartPolicy");
     if !policy.is_empty() && !matches!(policy, "Always" | "Never" | "OnFailure") {

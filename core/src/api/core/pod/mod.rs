@@ -6,8 +6,10 @@ mod columns;
 mod containers;
 mod defaults;
 mod env;
+mod ephemeral;
 mod probes;
 mod qos;
+mod resize;
 mod resources;
 mod security;
 mod spec;
@@ -30,7 +32,7 @@ pub(crate) use template::{
 use crate::api::BuiltinOptions;
 use crate::api::kit::meta::validate_name;
 use crate::api::kit::names::NameRule;
-use crate::api::kit::{Path, at, carry, describe, field_at, flag, list, names, set, sub, text};
+use crate::api::kit::{ErrorSink, Path, at, carry, describe, field_at, flag, list, names, set, sub, text};
 use crate::resource::{Scope, Strategy, WriteContext};
 use crate::{ErrorList, KindDescriptor};
 use k8s_openapi::api::core::v1::Pod;
@@ -97,6 +99,8 @@ impl Strategy for PodRules {
                     }
                 }
             }
+            Some("ephemeralcontainers") => ephemeral::keep_only(object, old),
+            Some("resize") => resize::keep_only(object, old),
             _ => carry(object, old, "status"),
         }
     }
@@ -106,6 +110,9 @@ impl Strategy for PodRules {
         validate_name(object, NameRule::Subdomain, &mut errors);
         let path = Path::Root.child("spec");
         spec::validate_spec(sub(object, "spec"), sub(object, "metadata"), false, &path, &mut errors);
+        if !list(sub(object, "spec"), "ephemeralContainers").is_empty() {
+            errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+        }
         if !errors.iter().any(|e| e.field.as_str().contains("resources")) {
             qos::validate(object, &mut errors);
         }
@@ -115,8 +122,8 @@ impl Strategy for PodRules {
     fn validate_update(&self, object: &Value, old: &Value, cx: WriteContext<'_>) -> ErrorList {
         match cx.subresource {
             Some("status") => update::validate_status(object, old),
-            Some("ephemeralcontainers") => update::validate_ephemeral(object, old),
-            Some("resize") => update::validate_resize(object, old),
+            Some("ephemeralcontainers") => ephemeral::validate_update(object, old),
+            Some("resize") => resize::validate_update(object, old),
             _ => update::validate_update(object, old),
         }
     }

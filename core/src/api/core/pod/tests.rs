@@ -107,3 +107,97 @@ fn ended_containers_stay_ended() {
         ["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"]
     );
 }
+
+/// What a write of `new` through a subresource makes of `old`, and what is wrong with it.
+fn through(subresource: &'static str, old: &Value, mut new: Value) -> (Value, Vec<String>) {
+    let cx = WriteContext { subresource: Some(subresource), now: jiff::Timestamp::UNIX_EPOCH };
+    PodRules.default(&mut new);
+    PodRules.prepare_for_update(&mut new, old, cx);
+    let errors = texts(&PodRules.validate_update(&new, old, cx));
+    (new, errors)
+}
+
+#[test]
+fn ephemeral_containers_only_come() {
+    let check = |ephemeral: Value, wanted: &[&str]| {
+        let mut old = pod();
+        old["spec"]["ephemeralContainers"] = json!([{"name": "first", "image": "i:1",
+            "imagePullPolicy": "IfNotPresent", "terminationMessagePolicy": "File",
+            "terminationMessagePath": "/dev/termination-log"}]);
+        let mut new = old.clone();
+        new["spec"]["containers"][0]["image"] = "other:2".into();
+        new["metadata"]["labels"] = json!({"a": "b"});
+        new["spec"]["ephemeralContainers"] = ephemeral;
+        let (kept, errors) = through("ephemeralcontainers", &old, new);
+        assert_eq!(errors, wanted);
+        assert_eq!(kept["spec"]["containers"], old["spec"]["containers"], "nothing else changes");
+        assert_eq!(kept["metadata"], old["metadata"]);
+    };
+    let first = json!({"name": "first", "image": "i:1"});
+    check(json!([first]), &[]);
+    check(json!([first, {"name": "d", "image": "i:1", "targetContainerName": "c", "stdin": true}]), &[]);
+    check(
+        json!([{"name": "d", "image": "i:1"}]),
+        &["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"first\" may not be removed"],
+    );
+    check(
+        json!([{"name": "first", "image": "i:2"}]),
+        &["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"first\" may not be changed"],
+    );
+    check(
+        json!([first, {"name": "c", "image": ""}]),
+        &[
+            "spec.ephemeralContainers[1].image: Required value",
+            "spec.ephemeralContainers[1].name: Duplicate value: \"c\"",
+        ],
+    );
+    check(
+        json!([first, {"name": "d", "image": "i:1", "targetContainerName": "x", "ports": [{"containerPort": 1}]}]),
+        &[
+            "spec.ephemeralContainers[1].targetContainerName: Not found: \"x\"",
+            "spec.ephemeralContainers[1].ports: Forbidden: cannot be set for an Ephemeral Container",
+        ],
+    );
+}
+
+#[test]
+fn new_pods_have_no_ephemeral_containers() {
+    let mut new = pod();
+    new["spec"]["ephemeralContainers"] = json!([{"name": "d", "image": "i:1"}]);
+    assert_eq!(texts(&PodRules.validate(&new)), ["spec.ephemeralContainers: Forbidden: cannot be set on create"]);
+}
+
+#[test]
+fn a_resize_changes_amounts_alone() {
+    let check = |change: fn(&mut Value), cpu: &str, wanted: &[&str]| {
+        let mut old = pod();
+        old["spec"]["containers"][0]["resources"] =
+            json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2"}});
+        let mut new = old.clone();
+        change(&mut new["spec"]);
+        let (kept, errors) = through("resize", &old, new);
+        assert_eq!(errors, wanted);
+        assert_eq!(kept["spec"]["containers"][0]["image"], old["spec"]["containers"][0]["image"]);
+        assert_eq!(kept["spec"]["containers"][0]["resources"]["requests"]["cpu"], cpu);
+    };
+    check(|s| s["containers"][0]["resources"]["requests"]["cpu"] = "1500m".into(), "1500m", &[]);
+    check(|s| s["containers"][0]["image"] = "other:2".into(), "1", &[]);
+    check(
+        |s| drop(s["containers"][0]["resources"].as_object_mut().unwrap().remove("limits")),
+        "1",
+        &["spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"],
+    );
+    check(
+        |s| {
+            s["containers"][0]["resources"] = json!({"requests": {"cpu": "1", "memory": "1Gi"},
+                "limits": {"cpu": "1", "memory": "1Gi"}})
+        },
+        "1",
+        &["spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing"],
+    );
+    check(
+        |s| s["containers"][0]["resources"]["requests"]["ephemeral-storage"] = "1Gi".into(),
+        "1",
+        &["spec: Forbidden: only cpu and memory resources are mutable"],
+    );
+}
