@@ -156,6 +156,7 @@ fn parse_merge<'a>(words: impl Iterator<Item = &'a str>) -> Option<Box<MergeFact
     let mut facts = MergeFacts::default();
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
+            ("atomic", _) => facts.said_atomic = true,
             ("set", _) => facts.list = ListType::Set,
             ("map", keys) => {
                 facts.list = ListType::Map;

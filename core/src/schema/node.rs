@@ -74,6 +74,8 @@ pub(crate) struct Struct {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MergeFacts {
     pub(crate) list: ListType,
+    /// The schema says that the list is atomic, instead of saying nothing.
+    pub(crate) said_atomic: bool,
     pub(crate) keys: Vec<Box<str>>,
     pub(crate) atomic_map: bool,
     pub(crate) patch_key: Option<Box<str>>,

@@ -129,7 +129,7 @@ fn field_document(node: &Node, specials: &mut BTreeSet<&'static str>) -> Value {
         match facts.list {
             ListType::Set => map.insert("x-kubernetes-list-type".to_owned(), json!("set")),
             ListType::Map => map.insert("x-kubernetes-list-type".to_owned(), json!("map")),
-            ListType::Atomic if matches!(node.ty, Type::List(_)) => {
+            ListType::Atomic if facts.said_atomic => {
                 map.insert("x-kubernetes-list-type".to_owned(), json!("atomic"))
             }
             ListType::Atomic => None,

@@ -221,7 +221,10 @@ fn merge_facts(map: &Map<String, Value>, at: &FieldPath, errors: &mut ErrorList)
     let mut facts = MergeFacts { keys: strings(map, "x-kubernetes-list-map-keys"), ..MergeFacts::default() };
     if let Some(list) = map.get("x-kubernetes-list-type").and_then(Value::as_str) {
         facts.list = match list {
-            "atomic" => ListType::Atomic,
+            "atomic" => {
+                facts.said_atomic = true;
+                ListType::Atomic
+            }
             "set" => ListType::Set,
             "map" => ListType::Map,
             other => {

@@ -178,10 +178,11 @@ async fn restore(call: &Call, deleted: &Deleted) {
 }
 
 /// The kinds whose delete answers with the object, as upstream's storage has it.
-fn returns_deleted(kind: &KindDescriptor) -> bool {
-    kind.group.is_empty()
-        && matches!(
-            kind.plural.as_str(),
+pub(crate) fn returns_deleted(kind: &KindDescriptor) -> bool {
+    matches!(
+        (kind.group.as_str(), kind.plural.as_str()),
+        (
+            "",
             "pods"
                 | "services"
                 | "serviceaccounts"
@@ -189,7 +190,12 @@ fn returns_deleted(kind: &KindDescriptor) -> bool {
                 | "persistentvolumeclaims"
                 | "resourcequotas"
                 | "podtemplates"
-        )
+        ) | ("resource.k8s.io", "deviceclasses" | "resourceclaims" | "resourceclaimtemplates" | "resourceslices")
+            | (
+                "storage.k8s.io",
+                "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments" | "volumeattributesclasses"
+            )
+    )
 }
 
 fn success(call: &Call, object: &ApiObject) -> Value {

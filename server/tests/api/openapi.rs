@@ -6,7 +6,7 @@ use kubewright_core::{ApiRequest, ResponseBody, Target, Verb};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-pub(super) async fn plane() -> Plane {
+async fn plane() -> Plane {
     let mut builder = builder();
     for kind in builtin(&BuiltinOptions::default()) {
         builder = builder.kind(kind);

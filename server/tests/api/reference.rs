@@ -4,7 +4,12 @@
 //! server's differ, and this test keeps that list exact. Both are written anew by running it with `KUBEWRIGHT_REFERENCE` naming
 //! upstream's document (`api/openapi-spec/swagger.json` of that release) as a file.
 
-use super::openapi::{document, plane};
+use super::common::{Plane, builder};
+use super::openapi::document;
+use kubewright_core::SystemClock;
+use kubewright_core::api::{BuiltinOptions, builtin};
+use kubewright_server::auth::{Access, SigningKey};
+use std::sync::Arc;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -146,6 +151,14 @@ fn differences(upstream: &Facts, ours: &Facts) -> String {
         }
     }
     text
+}
+
+/// Every built-in kind, and the reviews.
+async fn plane() -> Plane {
+    let access = Access::rbac(SigningKey::generate().unwrap(), Arc::new(SystemClock));
+    let kinds = builtin(&BuiltinOptions::default());
+    let builder = kinds.into_iter().fold(builder(), |builder, kind| builder.kind(kind));
+    Plane(access.install(builder).build().await.unwrap())
 }
 
 #[tokio::test]

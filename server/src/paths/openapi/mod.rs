@@ -3,6 +3,7 @@
 //! They hold what kubectl reads: the schemas with their group-version-kind and list extensions, and the paths with their verbs and
 //! the query parameters that clients look for (`fieldValidation`, `dryRun`).
 
+mod addresses;
 mod operations;
 mod protobuf;
 mod schemas;

@@ -1,11 +1,13 @@
 //! The paths of a resource with their operations, for both versions of OpenAPI.
 
+use crate::handlers::delete::returns_deleted;
 use super::super::catalogue::{Resource, Subresource};
 use super::schemas::Names;
 use serde_json::{Map, Value, json};
 
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub(super) const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 
 const OBJECT_MEDIA: &[&str] = &["application/json", "application/yaml"];
@@ -13,9 +15,11 @@ const PATCH_MEDIA: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 /// Custom kinds have no strategic merge.
-const CUSTOM_PATCH_MEDIA: &[&str] = &["application/json-patch+json", "application/merge-patch+json"];
+const CUSTOM_PATCH_MEDIA: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// `api/v1` or `apis/apps/v1`.
 pub(super) fn root(group: &str, version: &str) -> String {
@@ -54,6 +58,23 @@ impl Place {
             word: format!("{words}{}", capital(version)),
             tag: format!("{tag}_{version}"),
         }
+    }
+}
+
+impl Place {
+    /// `CoreV1`, or `Core` of a group alone.
+    pub(super) fn word(&self) -> &str {
+        &self.word
+    }
+
+    /// `core_v1`.
+    pub(super) fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// `core`.
+    pub(super) fn short(&self) -> &str {
+        self.tag.split('_').next().unwrap_or("")
     }
 }
 
@@ -117,11 +138,13 @@ impl Writer<'_> {
         );
         self.finish(paths, &collection, item, false);
         let mut item = Map::new();
+        let returned = r.stored.as_ref().is_some_and(|kind| returns_deleted(kind));
+        let deleted = if returned { own.as_str() } else { STATUS };
         for (verb, method, word, takes, gives) in [
             ("get", "get", "read", None, own.as_str()),
             ("update", "put", "replace", Some(own.as_str()), own.as_str()),
             ("patch", "patch", "patch", Some(PATCH), own.as_str()),
-            ("delete", "delete", "delete", Some(DELETE_OPTIONS), STATUS),
+            ("delete", "delete", "delete", Some(DELETE_OPTIONS), deleted),
         ] {
             if r.verbs.contains(&verb) {
                 let operation = self.plain(self.id(word, "", &name), method, takes, Some(gives));
@@ -130,10 +153,34 @@ impl Writer<'_> {
         }
         let object = format!("{collection}/{{name}}");
         self.finish(paths, &object, item, true);
+        if r.verbs.contains(&"watch") {
+            self.watches(paths, &name);
+        }
         for (sub, schema) in r.subresources.iter().zip(&self.names.below) {
             let item = self.below(sub, schema.as_deref(), &name);
             self.finish(paths, &format!("{object}/{}", sub.name), item, true);
         }
+    }
+
+    /// The paths that watched before `watch` was a parameter; clients made of the document still have them.
+    fn watches(&self, paths: &mut Map<String, Value>, name: &str) {
+        let r = self.resource;
+        let root = format!("{}/watch", self.place.root);
+        let mut put = |path: String, tail: String, action: &str, named: bool, namespaced: bool| {
+            let plain = self.plain(self.id("watch", "", &tail), action, None, Some(WATCH_EVENT));
+            let mut parameters = self.common(namespaced, named);
+            parameters.extend(self.parameters("list"));
+            let mut operation = self.operation(&plain);
+            operation["description"] = json!("Deprecated: use the `watch` parameter of a list.");
+            paths.insert(path, json!({"get": operation, "parameters": parameters}));
+        };
+        let collection = if r.namespaced { "/namespaces/{namespace}" } else { "" };
+        if r.namespaced {
+            put(format!("{root}/{}", r.plural), format!("{}ListForAllNamespaces", r.kind), "watchlist", false, false);
+        }
+        let path = format!("{root}{collection}/{}", r.plural);
+        put(path.clone(), format!("{name}List"), "watchlist", false, r.namespaced);
+        put(format!("{path}/{{name}}"), name.to_owned(), "watch", true, r.namespaced);
     }
 
     /// The operations of a subresource; one whose kind has no schema (`exec`) is a connection.
@@ -159,14 +206,25 @@ impl Writer<'_> {
                     Operation { id: self.id(word, "", &tail), action: method, kind, takes, gives }
                 }
             };
-            item.insert(method.to_owned(), self.operation(&operation));
+            let mut operation = self.operation(&operation);
+            let options = connect_parameters(&sub.kind, text).iter();
+            let options = options.map(|(name, kind)| self.dialect.query(name, kind, "As the kind of this name says."));
+            if let Some(all) = operation["parameters"].as_array_mut() {
+                all.extend(options);
+            }
+            item.insert(method.to_owned(), operation);
         }
         item
     }
 
     fn finish(&self, paths: &mut Map<String, Value>, path: &str, mut item: Map<String, Value>, named: bool) {
         if !item.is_empty() {
-            item.insert("parameters".to_owned(), Value::Array(self.common(self.resource.namespaced, named)));
+            let mut common = self.common(self.resource.namespaced, named);
+            if item.values().all(|operation| operation["x-kubernetes-action"] == "connect") {
+                // What a connection gives is nobody's to indent.
+                common.pop();
+            }
+            item.insert("parameters".to_owned(), Value::Array(common));
             paths.insert(path.to_owned(), Value::Object(item));
         }
     }
@@ -256,13 +314,43 @@ impl Writer<'_> {
     }
 }
 
-const LIST: [(&str, &str, &str); 8] = [
+/// The options of a connection, which are its query.
+fn connect_parameters(kind: &str, log: bool) -> &'static [(&'static str, &'static str)] {
+    const EXEC: [(&str, &str); 6] = [
+        ("command", "string"),
+        ("container", "string"),
+        ("stderr", "boolean"),
+        ("stdin", "boolean"),
+        ("stdout", "boolean"),
+        ("tty", "boolean"),
+    ];
+    match kind {
+        _ if log => &[
+            ("container", "string"),
+            ("follow", "boolean"),
+            ("insecureSkipTLSVerifyBackend", "boolean"),
+            ("limitBytes", "integer"),
+            ("previous", "boolean"),
+            ("sinceSeconds", "integer"),
+            ("stream", "string"),
+            ("tailLines", "integer"),
+            ("timestamps", "boolean"),
+        ],
+        "PodExecOptions" => &EXEC,
+        "PodAttachOptions" => &EXEC[1..],
+        "PodPortForwardOptions" => &[("ports", "integer")],
+        _ => &[],
+    }
+}
+
+const LIST: [(&str, &str, &str); 9] = [
     ("continue", "string", "The token that came with the page before."),
     ("fieldSelector", "string", "Selects objects by their fields."),
     ("labelSelector", "string", "Selects objects by their labels."),
     ("limit", "integer", "How many objects a page has at most."),
     ("resourceVersion", "string", "The version from which, or at which, to read."),
     ("resourceVersionMatch", "string", "How the version is meant: `Exact` or `NotOlderThan`."),
+    ("shardSelector", "string", "Selects a share of the objects; not served, as by an upstream without that gate."),
     ("sendInitialEvents", "boolean", "Begins a watch with the present objects, and marks where they end."),
     ("timeoutSeconds", "integer", "Ends the call after this time."),
 ];
@@ -270,8 +358,13 @@ const WATCH: [(&str, &str, &str); 2] = [
     ("allowWatchBookmarks", "boolean", "Lets the watch tell versions without objects."),
     ("watch", "boolean", "Follows the collection."),
 ];
-const DELETE: [(&str, &str, &str); 3] = [
+const DELETE: [(&str, &str, &str); 4] = [
     ("gracePeriodSeconds", "integer", "How long the object may take to end."),
+    (
+        "ignoreStoreReadErrorWithClusterBreakingPotential",
+        "boolean",
+        "Deletes an object that can't be read any more; not served, as by an upstream without that gate.",
+    ),
     ("orphanDependents", "boolean", "Replaced by `propagationPolicy`."),
     ("propagationPolicy", "string", "What happens to dependents: `Orphan`, `Background` or `Foreground`."),
 ];

@@ -1,7 +1,8 @@
 //! The schemas of the resources of a group version, and what they are called.
 
 use super::super::catalogue::{Resource, Version};
-use super::operations::{DELETE_OPTIONS, PATCH, STATUS};
+use super::addresses::ANSWERS;
+use super::operations::{DELETE_OPTIONS, PATCH, STATUS, WATCH_EVENT};
 use kubewright_core::{KindDescriptor, Schema};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,7 @@ pub(super) struct Names {
 
 /// Adds the schemas of a version's resources, with all that they refer to; gives their names in the resources' order.
 pub(super) fn add(all: &mut Map<String, Value>, group: &str, version: &Version) -> Vec<Names> {
-    for name in [DELETE_OPTIONS, LIST_META, PATCH, STATUS] {
+    for name in [DELETE_OPTIONS, LIST_META, PATCH, STATUS, WATCH_EVENT].into_iter().chain(ANSWERS) {
         if !all.contains_key(name)
             && let Some(schema) = Schema::definition(name)
         {

@@ -3,7 +3,7 @@
 use super::super::GIT_VERSION;
 use super::super::catalogue::Catalogue;
 use super::operations::{Dialect, Place, Writer};
-use super::schemas;
+use super::{addresses, schemas};
 use serde_json::{Map, Value, json};
 
 struct V2;
@@ -102,6 +102,7 @@ pub(super) fn document(catalogue: &Catalogue) -> Value {
             }
         }
     }
+    addresses::write(&V2, catalogue, &mut paths);
     let mut definitions = Value::Object(schemas);
     downgrade(&mut definitions);
     json!({
