@@ -7,12 +7,6 @@ pub(crate) fn containers(spec: &PodSpec) -> Vec<Container> {
     spec.ephemeral_containers.iter().flatten().map(container).collect()
 }
 
-/// The container whose processes an ephemeral one is to see; empty for none.
-pub(crate) fn target<'a>(spec: &'a PodSpec, name: &str) -> &'a str {
-    let own = spec.ephemeral_containers.iter().flatten().find(|c| c.name == name);
-    own.and_then(|c| c.target_container_name.as_deref()).unwrap_or("")
-}
-
 fn container(ephemeral: &EphemeralContainer) -> Container {
     let e = ephemeral.clone();
     Container {

@@ -156,6 +156,14 @@ impl Config {
         Self::in_cluster_at(Path::new(IN_CLUSTER), host, port)
     }
 
+    /// The TLS side of connections that a program makes to this server by itself.
+    ///
+    /// # Errors
+    /// Where the authority, the certificate or the key is missing or damaged.
+    pub fn tls(&self) -> Result<rustls::ClientConfig, ConfigError> {
+        super::tls::client_config(self)
+    }
+
     pub(super) fn in_cluster_at(folder: &Path, host: &str, port: &str) -> Result<Self, ConfigError> {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let mut config = Config::new(server(&format!("https://{host}:{port}"))?);

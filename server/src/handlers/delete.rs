@@ -190,11 +190,13 @@ pub(crate) fn returns_deleted(kind: &KindDescriptor) -> bool {
                 | "persistentvolumeclaims"
                 | "resourcequotas"
                 | "podtemplates"
-        ) | ("resource.k8s.io", "deviceclasses" | "resourceclaims" | "resourceclaimtemplates" | "resourceslices")
-            | (
-                "storage.k8s.io",
-                "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments" | "volumeattributesclasses"
-            )
+        ) | (
+            "resource.k8s.io",
+            "deviceclasses" | "resourceclaims" | "resourceclaimtemplates" | "resourceslices"
+        ) | (
+            "storage.k8s.io",
+            "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments" | "volumeattributesclasses"
+        )
     )
 }
 

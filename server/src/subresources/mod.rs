@@ -73,7 +73,9 @@ pub(crate) async fn handle(call: Call, subresource: &str) -> Result<ApiResponse,
         return Err(method_not_allowed());
     }
     match known.name {
-        "status" | "finalize" | "approval" | "ephemeralcontainers" | "resize" => status::handle(call, known.name).await,
+        "status" | "finalize" | "approval" | "ephemeralcontainers" | "resize" => {
+            status::handle(call, known.name).await
+        }
         "scale" => scale::handle(call).await,
         "binding" => binding::create(call).await,
         "eviction" => eviction::create(call).await,

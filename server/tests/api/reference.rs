@@ -9,10 +9,10 @@ use super::openapi::document;
 use kubewright_core::SystemClock;
 use kubewright_core::api::{BuiltinOptions, builtin};
 use kubewright_server::auth::{Access, SigningKey};
-use std::sync::Arc;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 
 const FACTS: &str = "tests/api/reference/kubernetes-1.36.txt";
 const DIFFERENCES: &str = "tests/api/reference/differences.txt";
@@ -23,7 +23,10 @@ type Facts = BTreeMap<String, BTreeSet<String>>;
 /// Alpha and beta versions are off unless asked for, upstream too; and the files of a node's logs are no API of the server's.
 fn counts(path: &str) -> bool {
     let version = path.split('/').nth(3).unwrap_or("");
-    !version.contains("alpha") && !version.contains("beta") && !path.starts_with("/logs") && !path.contains("example")
+    !version.contains("alpha")
+        && !version.contains("beta")
+        && !path.starts_with("/logs")
+        && !path.contains("example")
 }
 
 fn facts(document: &Value) -> Facts {
@@ -33,7 +36,8 @@ fn facts(document: &Value) -> Facts {
         for (method, operation) in item.as_object().unwrap().iter().filter(|(_, o)| o.is_object()) {
             let kind = &operation["x-kubernetes-group-version-kind"];
             let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
-            let about = format!("{}/{}/{}", text(&kind["group"]), text(&kind["version"]), text(&kind["kind"]));
+            let about =
+                format!("{}/{}/{}", text(&kind["group"]), text(&kind["version"]), text(&kind["kind"]));
             let heading = format!("{method} {path}");
             let lines = facts.entry(heading).or_default();
             lines.insert(format!("action {}", text(&operation["x-kubernetes-action"])));
@@ -71,7 +75,9 @@ fn definition_facts(definition: &Value, reached: &mut BTreeSet<String>) -> BTree
     for kind in definition["x-kubernetes-group-version-kind"].as_array().into_iter().flatten() {
         // Delete options and watch events are listed with every group there is.
         if definition["x-kubernetes-group-version-kind"].as_array().is_some_and(|all| all.len() < 3) {
-            lines.insert(format!("kind {}/{}/{}", kind["group"], kind["version"], kind["kind"]).replace('"', ""));
+            lines.insert(
+                format!("kind {}/{}/{}", kind["group"], kind["version"], kind["kind"]).replace('"', ""),
+            );
         }
     }
     let required: BTreeSet<&str> =

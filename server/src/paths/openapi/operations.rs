@@ -1,8 +1,8 @@
 //! The paths of a resource with their operations, for both versions of OpenAPI.
 
-use crate::handlers::delete::returns_deleted;
 use super::super::catalogue::{Resource, Subresource};
 use super::schemas::Names;
+use crate::handlers::delete::returns_deleted;
 use serde_json::{Map, Value, json};
 
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -176,7 +176,13 @@ impl Writer<'_> {
         };
         let collection = if r.namespaced { "/namespaces/{namespace}" } else { "" };
         if r.namespaced {
-            put(format!("{root}/{}", r.plural), format!("{}ListForAllNamespaces", r.kind), "watchlist", false, false);
+            put(
+                format!("{root}/{}", r.plural),
+                format!("{}ListForAllNamespaces", r.kind),
+                "watchlist",
+                false,
+                false,
+            );
         }
         let path = format!("{root}{collection}/{}", r.plural);
         put(path.clone(), format!("{name}List"), "watchlist", false, r.namespaced);
@@ -208,7 +214,8 @@ impl Writer<'_> {
             };
             let mut operation = self.operation(&operation);
             let options = connect_parameters(&sub.kind, text).iter();
-            let options = options.map(|(name, kind)| self.dialect.query(name, kind, "As the kind of this name says."));
+            let options =
+                options.map(|(name, kind)| self.dialect.query(name, kind, "As the kind of this name says."));
             if let Some(all) = operation["parameters"].as_array_mut() {
                 all.extend(options);
             }
@@ -350,7 +357,11 @@ const LIST: [(&str, &str, &str); 9] = [
     ("limit", "integer", "How many objects a page has at most."),
     ("resourceVersion", "string", "The version from which, or at which, to read."),
     ("resourceVersionMatch", "string", "How the version is meant: `Exact` or `NotOlderThan`."),
-    ("shardSelector", "string", "Selects a share of the objects; not served, as by an upstream without that gate."),
+    (
+        "shardSelector",
+        "string",
+        "Selects a share of the objects; not served, as by an upstream without that gate.",
+    ),
     ("sendInitialEvents", "boolean", "Begins a watch with the present objects, and marks where they end."),
     ("timeoutSeconds", "integer", "Ends the call after this time."),
 ];

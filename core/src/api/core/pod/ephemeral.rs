@@ -60,7 +60,9 @@ pub(super) fn validate_update(pod: &Value, old: &Value) -> ErrorList {
         validate_target(container, spec, &item, &mut errors);
         validate_fields(container, &item, &mut errors);
     }
-    if get(sub(old, "metadata"), "annotations").is_some_and(|a| get(a, "kubernetes.io/config.mirror").is_some()) {
+    if get(sub(old, "metadata"), "annotations")
+        .is_some_and(|a| get(a, "kubernetes.io/config.mirror").is_some())
+    {
         errors.forbidden(&Path::Root, "static pods do not support ephemeral containers");
     }
     let now = list(spec, "ephemeralContainers");

@@ -13,7 +13,9 @@ pub(super) fn keep_only(pod: &mut Value, old: &Value) {
     for field in LISTS {
         let wanted = list(sub(pod, "spec"), field);
         for container in list_mut(&mut kept["spec"], field) {
-            let Some(own) = wanted.iter().find(|c| text(c, "name") == text(container, "name")) else { continue };
+            let Some(own) = wanted.iter().find(|c| text(c, "name") == text(container, "name")) else {
+                continue;
+            };
             for part in ["resources", "resizePolicy"] {
                 carry(container, own, part);
             }
@@ -31,7 +33,9 @@ pub(super) fn validate_update(pod: &Value, old: &Value) -> ErrorList {
     let path = Path::Root.child("spec");
     let (spec, old_spec) = (sub(pod, "spec"), sub(old, "spec"));
     validate_spec(spec, sub(pod, "metadata"), false, &path, &mut errors);
-    if get(sub(old, "metadata"), "annotations").is_some_and(|a| get(a, "kubernetes.io/config.mirror").is_some()) {
+    if get(sub(old, "metadata"), "annotations")
+        .is_some_and(|a| get(a, "kubernetes.io/config.mirror").is_some())
+    {
         errors.forbidden(&Path::Root, "static pods cannot be resized");
     }
     if text(sub(old_spec, "os"), "name") == "windows" {
@@ -55,7 +59,11 @@ pub(super) fn validate_update(pod: &Value, old: &Value) -> ErrorList {
 /// What a container asks for may change, but not be taken back.
 fn validate_amounts(container: &Value, former: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if !same(sub(container, "resizePolicy"), sub(former, "resizePolicy")) {
-        errors.invalid(&path.child("resizePolicy"), sub(container, "resizePolicy").clone(), "field is immutable");
+        errors.invalid(
+            &path.child("resizePolicy"),
+            sub(container, "resizePolicy").clone(),
+            "field is immutable",
+        );
     }
     for (part, noun) in [("limits", "limits"), ("requests", "requests")] {
         let (now, before) = (at(container, &["resources", part]), at(former, &["resources", part]));

@@ -164,7 +164,10 @@ fn ephemeral_containers_only_come() {
 fn new_pods_have_no_ephemeral_containers() {
     let mut new = pod();
     new["spec"]["ephemeralContainers"] = json!([{"name": "d", "image": "i:1"}]);
-    assert_eq!(texts(&PodRules.validate(&new)), ["spec.ephemeralContainers: Forbidden: cannot be set on create"]);
+    assert_eq!(
+        texts(&PodRules.validate(&new)),
+        ["spec.ephemeralContainers: Forbidden: cannot be set on create"]
+    );
 }
 
 #[test]
