@@ -3,9 +3,10 @@
 use crate::Failed;
 use kubewright::store::{MemoryStore, RedbStore};
 use kubewright::{Builder, ControlPlane, Https, bundles, parts};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// A running plane; ends when it is dropped.
@@ -57,7 +58,7 @@ pub(crate) async fn serve(store: &str, folder: &Path) -> Result<(), Failed> {
     let kubeconfig = folder.join("kubeconfig");
     plane.admin_kubeconfig()?.ok_or("the plane has no address")?.write(&kubeconfig)?;
     println!("{}", kubeconfig.display());
-    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
     plane.shutdown().await?;
     Ok(())
 }

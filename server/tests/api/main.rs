@@ -18,4 +18,5 @@ mod quota;
 mod rules;
 mod services;
 mod reference;
+mod rules;
 mod watch;
