@@ -4,12 +4,15 @@
 
 use crate::schema::Node;
 use serde_json::{Map, Value};
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::{SmolStr, SmolStrBuilder, format_smolstr};
 use std::fmt::Write;
 
 /// The field of an object.
 pub(super) fn field(name: &str) -> SmolStr {
-    format_smolstr!("f:{name}")
+    let mut text = SmolStrBuilder::new();
+    text.push_str("f:");
+    text.push_str(name);
+    text.finish()
 }
 
 /// The canonical form of an element that a client wrote; `None` where it is none.
@@ -55,6 +58,12 @@ pub(super) fn of_item(list: &Node, item: &Value) -> Result<SmolStr, String> {
     let Value::Object(object) = item else {
         return Err("associative list with keys may not have non-map elements".to_owned());
     };
+    // Nearly every keyed list has one key.
+    if let (Some(name), None) = (list.map_keys().next(), list.map_keys().nth(1))
+        && let Some(value) = object.get(name).filter(|v| !v.is_null())
+    {
+        return Ok(format_smolstr!("k:{{{}:{value}}}", Value::from(name)));
+    }
     let mut keys = Map::new();
     let mut missing = None;
     for name in names {

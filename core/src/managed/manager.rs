@@ -1,7 +1,7 @@
 //! The entries of `metadata.managedFields`.
 
 use super::set::FieldSet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use std::cmp::Ordering;
 
 /// How a manager came to its fields.
@@ -90,15 +90,20 @@ impl Manager {
             ManagerOperation::Apply => "Apply",
             ManagerOperation::Update => "Update",
         };
-        let mut entry = json!({"manager": self.name, "operation": operation, "apiVersion": self.api_version,
-            "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_wire()});
-        if let Some(time) = &self.time {
-            entry["time"] = json!(time);
-        }
+        let mut entry = Map::new();
+        let mut put = |name: &str, value: Value| drop(entry.insert(name.to_owned(), value));
+        put("apiVersion", self.api_version.as_str().into());
+        put("fieldsType", "FieldsV1".into());
+        put("fieldsV1", self.fields.to_wire());
+        put("manager", self.name.as_str().into());
+        put("operation", operation.into());
         if !self.subresource.is_empty() {
-            entry["subresource"] = json!(self.subresource);
+            put("subresource", self.subresource.as_str().into());
         }
-        entry
+        if let Some(time) = &self.time {
+            put("time", time.as_str().into());
+        }
+        Value::Object(entry)
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
 }
@@ -72,7 +72,7 @@ impl FieldSet {
             map.insert(".".to_owned(), Value::Object(Map::new()));
         }
         for (element, entry) in &self.entries {
-            map.insert(element.to_string(), Value::Object(entry.below.wire(entry.member)));
+            map.insert(element.as_str().to_owned(), Value::Object(entry.below.wire(entry.member)));
         }
         map
     }

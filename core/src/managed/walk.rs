@@ -122,10 +122,19 @@ impl Difference {
         out
     }
 
-    fn put(&mut self, element: SmolStr, below: Difference) {
-        self.removed.below.put(element.clone(), below.removed);
-        self.modified.below.put(element.clone(), below.modified);
-        self.added.below.put(element, below.added);
+    /// Puts in what differs at a place. Most places are the same in both objects: their element is not even made.
+    fn put(&mut self, element: impl FnOnce() -> SmolStr, below: Difference) {
+        let parts = [
+            (&mut self.removed, below.removed),
+            (&mut self.modified, below.modified),
+            (&mut self.added, below.added),
+        ];
+        let mut parts = parts.into_iter().filter(|(_, entry)| !entry.is_empty()).peekable();
+        if parts.peek().is_none() {
+            return;
+        }
+        let element = element();
+        parts.for_each(|(set, entry)| set.below.put(element.clone(), entry));
     }
 }
 
@@ -182,11 +191,11 @@ fn compare_fields(
     let mut out = Difference::default();
     for (name, value) in old.into_iter().flatten() {
         let other = new.and_then(|n| n.get(name));
-        out.put(element::field(name), compare(field(node, name), Some(value), other));
+        out.put(|| element::field(name), compare(field(node, name), Some(value), other));
     }
     for (name, value) in new.into_iter().flatten() {
         if old.is_none_or(|o| !o.contains_key(name)) {
-            out.put(element::field(name), compare(field(node, name), None, Some(value)));
+            out.put(|| element::field(name), compare(field(node, name), None, Some(value)));
         }
     }
     out
@@ -221,7 +230,7 @@ fn compare_items(node: Option<&Node>, old: &[Value], new: &[Value]) -> Differenc
                 twice
             }
         };
-        out.put(element.clone(), difference);
+        out.put(|| element.clone(), difference);
     }
     out
 }

@@ -39,7 +39,7 @@ fn marked(
     };
     let mut best: Option<(String, String)> = None;
     for class in all {
-        let class = class.value()?;
+        let class = class.parsed()?;
         if !keys.iter().any(|key| annotation(&class, key) == Some("true")) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! Look-ups in JSON objects, where null and absent are one.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 static NULL: Value = Value::Null;
 
@@ -33,7 +33,7 @@ pub(super) fn flag(object: &Value, key: &str) -> bool {
 pub(super) fn push(owner: &mut Value, key: &str, item: Value) {
     match owner.get_mut(key).and_then(Value::as_array_mut) {
         Some(items) => items.push(item),
-        None => owner[key] = json!([item]),
+        None => owner[key] = Value::Array(vec![item]),
     }
 }
 

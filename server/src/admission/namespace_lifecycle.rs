@@ -63,7 +63,7 @@ async fn check(request: &AdmissionRequest<'_>, name: String) -> Result<(), ApiEr
     let Some(namespace) = found else {
         return Err(ApiError::not_found("", "namespaces", request.namespace));
     };
-    if !meta::is_deleting(&namespace.value()?) {
+    if !meta::is_deleting(&*namespace.parsed()?) {
         return Ok(());
     }
     let why = format!(

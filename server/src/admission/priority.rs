@@ -89,10 +89,10 @@ async fn named(request: &AdmissionRequest<'_>, name: &str) -> Result<Option<Clas
     }
     let find = || request.reader.get(&classes(), "", name).ok().flatten();
     if let Some(found) = find() {
-        return Ok(Some(class(&found.value()?)));
+        return Ok(Some(class(&*found.parsed()?)));
     }
     request.reader.consistent().await?;
-    find().map(|found| Ok(class(&found.value()?))).transpose()
+    find().map(|found| Ok(class(&*found.parsed()?))).transpose()
 }
 
 /// The class for pods that name none; of several the one with the lowest number.
@@ -100,7 +100,7 @@ fn global(request: &AdmissionRequest<'_>) -> Result<Option<Class>, ApiError> {
     let Ok(all) = request.reader.list(&classes(), "") else { return Ok(None) };
     let mut found: Option<Class> = None;
     for object in all {
-        let value = object.value()?;
+        let value = object.parsed()?;
         if value["globalDefault"] == json!(true) {
             let class = class(&value);
             if found.as_ref().is_none_or(|f| class.1 < f.1) {

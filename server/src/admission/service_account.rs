@@ -106,7 +106,7 @@ impl ServiceAccount {
             pod["spec"]["imagePullSecrets"] = json!(secrets);
         }
         if meta::annotations(&account).and_then(|a| a.get(ENFORCE)).is_some_and(|v| v == "true") {
-            request.reinvocation.leave(NAME, account);
+            request.reinvocation.leave(NAME, Value::clone(&account));
         }
         Ok(())
     }
@@ -206,13 +206,13 @@ fn mount_into(container: &mut Value, volume: &str) -> bool {
     true
 }
 
-async fn find(request: &AdmissionRequest<'_>, name: &str) -> Result<Option<Value>, ApiError> {
+async fn find(request: &AdmissionRequest<'_>, name: &str) -> Result<Option<Arc<Value>>, ApiError> {
     let accounts = GroupVersionResource::new("", "v1", "serviceaccounts");
     for attempt in 0..DEFAULT_TRIES {
         match request.reader.get(&accounts, request.namespace, name) {
-            Ok(Some(found)) => return found.value().map(Some),
+            Ok(Some(found)) => return found.parsed().map(Some),
             // A plane without service accounts as objects has nothing to look up.
-            Err(_) => return Ok(Some(json!({"automountServiceAccountToken": false}))),
+            Err(_) => return Ok(Some(Arc::new(json!({"automountServiceAccountToken": false})))),
             Ok(None) if attempt == 0 => request.reader.consistent().await?,
             Ok(None) if name != "default" => return Ok(None),
             Ok(None) => tokio::time::sleep(DEFAULT_WAIT).await,

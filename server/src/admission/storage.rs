@@ -102,7 +102,7 @@ fn resize(request: &AdmissionRequest<'_>, claim: &Value, old: &Value) -> Result<
     if !name.is_empty()
         && name == before
         && let Ok(Some(found)) = request.reader.get(&classes, "", name)
-        && super::json::flag(&found.value()?, "allowVolumeExpansion")
+        && super::json::flag(&*found.parsed()?, "allowVolumeExpansion")
     {
         return Ok(());
     }

@@ -12,10 +12,11 @@ use futures::stream;
 use kubewright_core::{ApiError, ApiObject, Representation, WatchEvent, WatchEventType, WatchStream};
 use serde_json::json;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// A watch with a timeout gets its last bookmark so long before.
@@ -39,7 +40,10 @@ pub(super) struct WatchState {
     /// `None` for a watch without bookmarks.
     bookmark_at: Option<Instant>,
     shape: present::EventShape,
-    cancel: CancellationToken,
+    /// Of the next bookmark or the end; kept, as registering one for every event costs more than the event.
+    timer: Pin<Box<Sleep>>,
+    /// Done when the server ends.
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     over: bool,
 }
 
@@ -78,7 +82,8 @@ impl WatchState {
             backlog: std::mem::take(&mut registration.backlog).into(),
             cache: call.server.cache.clone(),
             converter: call.server.converter.clone(),
-            cancel: call.server.cancel.clone(),
+            timer: Box::pin(sleep_until(bookmark_at.unwrap_or(ends_at))),
+            cancelled: Box::pin(call.server.cancel.clone().cancelled_owned()),
             shape: present::EventShape::of(&call)?,
             kind: call.kind,
             selection,
@@ -118,7 +123,10 @@ impl WatchState {
                 }
                 continue;
             }
-            let timer = self.bookmark_at.map_or(self.ends_at, |b| b.min(self.ends_at));
+            let due = self.bookmark_at.map_or(self.ends_at, |b| b.min(self.ends_at));
+            if self.timer.deadline() != due {
+                self.timer.as_mut().reset(due);
+            }
             tokio::select! {
                 biased;
                 event = self.registration.receiver.recv() => match event {
@@ -130,8 +138,8 @@ impl WatchState {
                         }
                     }
                 },
-                () = self.cancel.cancelled() => return None,
-                () = sleep_until(timer) => {
+                () = &mut self.cancelled => return None,
+                () = &mut self.timer => {
                     if Instant::now() >= self.ends_at {
                         return None;
                     }
