@@ -157,6 +157,10 @@ impl Writer<'_> {
             self.watches(paths, &name);
         }
         for (sub, schema) in r.subresources.iter().zip(&self.names.below) {
+            if sub.name == "proxy" {
+                self.proxies(paths, sub, &object, &name);
+                continue;
+            }
             let item = self.below(sub, schema.as_deref(), &name);
             self.finish(paths, &format!("{object}/{}", sub.name), item, true);
         }
@@ -222,6 +226,29 @@ impl Writer<'_> {
             item.insert(method.to_owned(), operation);
         }
         item
+    }
+
+    /// A proxy takes every method, with and without a path below it.
+    fn proxies(&self, paths: &mut Map<String, Value>, sub: &Subresource, object: &str, name: &str) {
+        let kind = (sub.group.as_str(), sub.version.as_str(), sub.kind.as_str());
+        for (path, tail) in [("", ""), ("/{path}", "WithPath")] {
+            let mut item = Map::new();
+            for method in ["delete", "get", "head", "options", "patch", "post", "put"] {
+                let id = self.id("connect", &capital(method), &format!("{name}Proxy{tail}"));
+                let mut operation =
+                    self.operation(&Operation { id, action: "connect", kind, takes: None, gives: None });
+                operation["parameters"] =
+                    json!([self.dialect.query("path", "string", "The path to ask for.")]);
+                item.insert(method.to_owned(), operation);
+            }
+            let mut common = self.common(self.resource.namespaced, true);
+            common.pop();
+            if !path.is_empty() {
+                common.push(self.dialect.path("path", "path to the resource"));
+            }
+            item.insert("parameters".to_owned(), Value::Array(common));
+            paths.insert(format!("{object}/proxy{path}"), Value::Object(item));
+        }
     }
 
     fn finish(&self, paths: &mut Map<String, Value>, path: &str, mut item: Map<String, Value>, named: bool) {

@@ -110,7 +110,7 @@ fn ended_containers_stay_ended() {
 
 /// What a write of `new` through a subresource makes of `old`, and what is wrong with it.
 fn through(subresource: &'static str, old: &Value, mut new: Value) -> (Value, Vec<String>) {
-    let cx = WriteContext { subresource: Some(subresource), now: jiff::Timestamp::UNIX_EPOCH };
+    let cx = WriteContext::new(Some(subresource), jiff::Timestamp::UNIX_EPOCH);
     PodRules.default(&mut new);
     PodRules.prepare_for_update(&mut new, old, cx);
     let errors = texts(&PodRules.validate_update(&new, old, cx));
