@@ -47,10 +47,9 @@ pub(crate) async fn run(server: &Arc<Shared>, advertise: Option<(IpAddr, u16)>) 
                 "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}});
         ensure(server, core("services"), Some("default"), "kubernetes", service).await?;
     }
-    allocate::default_range(server).await?;
+    // At once, so that a store which groups commits flushes few times.
+    futures::try_join!(allocate::default_range(server), priority_classes(server), front_proxy(server))?;
     allocate::repair(server).await?;
-    priority_classes(server).await?;
-    front_proxy(server).await?;
     match advertise {
         Some((address, port)) => endpoints(server, address, port).await,
         None => Ok(()),
