@@ -169,6 +169,16 @@ pub fn access(
     move |builder: &mut Builder| builder.access.push(Box::new(change))
 }
 
+/// Encrypts objects at rest, as an `EncryptionConfiguration` says; [`crate::RunningPlane::rewrite_encrypted`] brings what is stored already
+/// into the form that is written now.
+#[cfg(feature = "encryption")]
+pub fn encryption(rules: Vec<kubewright_server::EncryptionRule>) -> impl Part {
+    move |builder: &mut Builder| {
+        builder.encryption = rules;
+        builder.once("the encryption");
+    }
+}
+
 /// Who may do what, instead of RBAC.
 pub fn authorizer(authorizer: impl Authorizer) -> impl Part {
     move |builder: &mut Builder| {

@@ -63,6 +63,8 @@ pub struct Builder {
     pub(crate) https: Option<Https>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) access: Vec<ChangeAccess>,
+    #[cfg(feature = "encryption")]
+    pub(crate) encryption: Vec<kubewright_server::EncryptionRule>,
     pub(crate) audit: Option<Audit>,
     pub(crate) flow_control: bool,
     pub(crate) in_flight: Option<MaxInFlight>,
@@ -133,6 +135,8 @@ impl ControlPlane {
             https: None,
             authorizer: None,
             access: Vec::new(),
+            #[cfg(feature = "encryption")]
+            encryption: Vec::new(),
             audit: None,
             flow_control: false,
             in_flight: None,

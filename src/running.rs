@@ -2,6 +2,8 @@
 
 #[cfg(feature = "reconcile")]
 mod control;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod web;
 
 use crate::error::StartError;
@@ -44,6 +46,8 @@ pub struct RunningPlane {
     clock: SharedClock,
     https: Stage,
     audit: Option<Audit>,
+    #[cfg(feature = "encryption")]
+    encrypted: Vec<kubewright_store::EncryptedStore>,
     shutdown_delay: Duration,
 }
 
@@ -55,6 +59,8 @@ impl fmt::Debug for RunningPlane {
 
 /// Starts the parts in order.
 pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError> {
+    #[cfg(feature = "encryption")]
+    let encrypted = encrypted::wrap(&mut parts)?;
     let authority = authority(&parts).map_err(|e| StartError::new("keys", e))?.map(Arc::new);
     // The socket comes first, so that a port in use is told before anything is touched.
     let failed = |e: TlsError| StartError::new("HTTPS", e);
@@ -114,6 +120,8 @@ pub(crate) async fn start(mut parts: Builder) -> Result<RunningPlane, StartError
         address,
         https,
         audit,
+        #[cfg(feature = "encryption")]
+        encrypted,
         shutdown_delay: parts.https.map_or(Duration::ZERO, |h| h.shutdown_delay),
     })
 }

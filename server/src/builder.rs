@@ -1,6 +1,7 @@
 //! How a host composes an API server.
 
 use crate::admission::Admission;
+use crate::janitor::Keep;
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use crate::server::ApiServer;
 use crate::tls::FrontProxy;
@@ -9,6 +10,7 @@ use kubewright_store::Store;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The range of cluster IPs where none is given: loopback addresses, which answer on one machine without any routes.
 pub const DEFAULT_SERVICE_CIDR: &str = "127.96.0.0/16";
@@ -30,6 +32,7 @@ pub struct ApiServerBuilder {
     pub(crate) window_events_max: usize,
     pub(crate) builtin_admission: bool,
     pub(crate) ca_certificate: Option<String>,
+    pub(crate) keep: Keep,
     pub(crate) front_proxy: Option<FrontProxy>,
 }
 
@@ -51,6 +54,7 @@ impl ApiServerBuilder {
             window_events_max: 8192,
             builtin_admission: true,
             ca_certificate: None,
+            keep: Keep::default(),
             front_proxy: None,
         }
     }
@@ -156,6 +160,20 @@ impl ApiServerBuilder {
     #[must_use]
     pub fn front_proxy(mut self, identity: FrontProxy) -> Self {
         self.front_proxy = Some(identity);
+        self
+    }
+
+    /// How long events are kept after their last write; an hour by default, zero for ever.
+    #[must_use]
+    pub fn event_ttl(mut self, ttl: Duration) -> Self {
+        self.keep.events = ttl;
+        self
+    }
+
+    /// How long the store's history is kept at least; five minutes by default, zero for as long as the store has room.
+    #[must_use]
+    pub fn history(mut self, keep: Duration) -> Self {
+        self.keep.history = keep;
         self
     }
 

@@ -28,10 +28,12 @@ mod continuation;
 mod conversion;
 mod crd;
 mod encode;
+mod encryption;
 mod errors;
 pub mod flow;
 mod handlers;
 pub mod http;
+mod janitor;
 mod keys;
 mod kinds;
 mod meter;
@@ -52,6 +54,7 @@ mod watch;
 
 pub use allocate::api_service_address;
 pub use builder::{ApiServerBuilder, DEFAULT_SERVICE_CIDR};
+pub use encryption::{EncryptionConfigurationError, EncryptionRule, encryption_rules};
 pub use meter::{MeterLayer, Metered};
 pub use ports::{
     MetricSource, NodeConnections, PublishedKeys, TokenIssuer, VirtualDescriptor, VirtualResource,

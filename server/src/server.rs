@@ -12,6 +12,7 @@ use crate::cache::{Feeder, Listener, ObjectCache};
 use crate::conversion::Converter;
 use crate::crd::{self, Definitions};
 use crate::handlers::{self, Call};
+use crate::janitor::{self, Keep};
 use crate::kinds::KindTable;
 use crate::meter::{Meter, MeterLayer, Place};
 use crate::outbound::{Outbound, Resolver};
@@ -158,7 +159,7 @@ impl ApiServer {
         };
         // The feeder holds the cache, not the server, and ends with the server's token.
         shared.writes.spawn(feeder.run());
-        begin(Arc::new(shared), going, builder.advertise).await
+        begin(Arc::new(shared), going, builder.advertise, builder.keep).await
     }
 
     /// Says under which address pods reach this server: writes the endpoints of the `kubernetes` Service.
@@ -260,10 +261,12 @@ async fn begin(
     shared: Arc<Shared>,
     going: Arc<Notify>,
     advertise: Option<(IpAddr, u16)>,
+    keep: Keep,
 ) -> Result<ApiServer, ApiError> {
     let (tasks, cancel) = (&shared.writes, &shared.cancel);
     tasks.spawn(crd::clean_up(Arc::downgrade(&shared), going, cancel.clone()));
     tasks.spawn(allocate::keep(Arc::downgrade(&shared), shared.allocator.gone.clone(), cancel.clone()));
+    tasks.spawn(janitor::run(Arc::downgrade(&shared), keep, cancel.clone()));
     bootstrap::run(&shared, advertise).await?;
     aggregation::ensure(&shared).await?;
     tasks.spawn(aggregation::run(Arc::downgrade(&shared), cancel.clone()));

@@ -85,12 +85,18 @@ pub struct EncryptedStore {
     sealer: Arc<Sealer>,
 }
 
+#[derive(Clone)]
 struct Sealer {
     /// The one that writes, and those that only read.
     first: EncryptionKey,
     older: Vec<EncryptionKey>,
     prefixes: Vec<Bytes>,
+    /// What one of these begins is left alone after all.
+    except: Vec<Bytes>,
+    /// Whether values in the clear are read.
     plaintext: bool,
+    /// Whether values are written in the clear.
+    writes_plain: bool,
 }
 
 impl EncryptedStore {
@@ -116,23 +122,36 @@ impl EncryptedStore {
             ));
         }
         let prefixes = prefixes.into_iter().map(Into::into).collect();
-        Ok(EncryptedStore { inner, sealer: Arc::new(Sealer { first, older, prefixes, plaintext: true }) })
+        let (except, writes_plain) = (Vec::new(), false);
+        let sealer = Sealer { first, older, prefixes, except, plaintext: true, writes_plain };
+        Ok(EncryptedStore { inner, sealer: Arc::new(sealer) })
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Sealer)) -> Self {
+        let mut sealer = Sealer::clone(&self.sealer);
+        change(&mut sealer);
+        EncryptedStore { inner: self.inner, sealer: Arc::new(sealer) }
     }
 
     /// From now on a value that is not encrypted is an error, for keys with one of the prefixes.
     #[must_use]
     pub fn refuse_plaintext(self) -> Self {
-        let Sealer { first, older, prefixes, .. } = &*self.sealer;
-        let sealer = Sealer {
-            first: first.clone(),
-            older: older.clone(),
-            prefixes: prefixes.clone(),
-            plaintext: false,
-        };
-        EncryptedStore { inner: self.inner, sealer: Arc::new(sealer) }
+        self.changed(|s| s.plaintext = false)
     }
 
-    /// Writes every value anew that the first key did not encrypt; gives their number. Values that change meanwhile are left to whoever
+    /// Leaves the keys with one of these prefixes alone, though they have one of the others.
+    #[must_use]
+    pub fn except(self, prefixes: impl IntoIterator<Item = impl Into<Bytes>>) -> Self {
+        self.changed(|s| s.except.extend(prefixes.into_iter().map(Into::into)))
+    }
+
+    /// Writes in the clear from now on, and still reads what the keys encrypted: the way out of encryption.
+    #[must_use]
+    pub fn write_plaintext(self) -> Self {
+        self.changed(|s| s.writes_plain = true)
+    }
+
+    /// Writes every value anew that is not as it would be written now (by the first key, or in the clear); gives their number. Values that change meanwhile are left to whoever
     /// changes them.
     ///
     /// # Errors
@@ -147,7 +166,11 @@ impl EncryptedStore {
             loop {
                 let request = RangeRequest { range: range.clone(), limit: ROTATE_ITEMS_MAX, revision: None };
                 let page = self.inner.range(request).await?;
-                for kv in page.items.iter().filter(|kv| !self.sealer.is_current(&kv.value)) {
+                for kv in page
+                    .items
+                    .iter()
+                    .filter(|kv| self.sealer.covers(&kv.key) && !self.sealer.is_current(&kv.value))
+                {
                     written += u64::from(self.rewrite(kv.clone()).await?);
                 }
                 let Some(last) = page.items.last().filter(|_| page.more) else { break };
@@ -176,7 +199,8 @@ impl std::fmt::Debug for EncryptedStore {
 
 impl Sealer {
     fn covers(&self, key: &[u8]) -> bool {
-        self.prefixes.iter().any(|prefix| key.starts_with(prefix))
+        let begins = |prefix: &Bytes| key.starts_with(prefix);
+        self.prefixes.iter().any(begins) && !self.except.iter().any(begins)
     }
 
     /// The key that encrypted a value, and the rest of it; `None` where it is not encrypted.
@@ -189,7 +213,10 @@ impl Sealer {
     }
 
     fn is_current(&self, value: &[u8]) -> bool {
-        matches!(self.key_of(value), Some((Some(key), _)) if key.id == self.first.id)
+        match self.key_of(value) {
+            None => self.writes_plain,
+            Some((key, _)) => !self.writes_plain && key.is_some_and(|key| key.id == self.first.id),
+        }
     }
 
     fn open_item(&self, mut kv: KeyValue) -> Result<KeyValue, Error> {
@@ -235,6 +262,9 @@ impl Sealer {
     }
 
     fn seal(&self, mut commit: Commit) -> Result<Commit, Error> {
+        if self.writes_plain {
+            return Ok(commit);
+        }
         for op in &mut commit.ops {
             if let Op::Put { key, value } = op
                 && self.covers(key)

@@ -185,3 +185,23 @@ fn bad_keys_are_refused() {
     let twice = [EncryptionKey::new("a", [0; 32]).unwrap(), EncryptionKey::new("a", [1; 32]).unwrap()];
     assert!(EncryptedStore::new(memory(), twice, ["a"]).is_err());
 }
+
+#[tokio::test]
+async fn the_way_out_and_exceptions() {
+    let inner = memory();
+    let store = encrypted(inner.clone(), &["a"]);
+    store.commit(put("secrets/x", "password")).await.unwrap();
+    let store = encrypted(inner.clone(), &["a"]).except(["secrets/open/"]);
+    store.commit(put("secrets/open/y", "known")).await.unwrap();
+    assert_eq!(raw(&inner, "secrets/open/y").await, "known");
+    assert_eq!(read(&store, "secrets/open/y").await.unwrap(), "known");
+    let out = encrypted(inner.clone(), &["a"]).write_plaintext();
+    assert_eq!(read(&out, "secrets/x").await.unwrap(), "password");
+    assert_eq!((out.rotate().await.unwrap(), out.rotate().await.unwrap()), (1, 0));
+    assert_eq!(raw(&inner, "secrets/x").await, "password");
+    out.commit(put("secrets/z", "open")).await.unwrap();
+    assert_eq!(raw(&inner, "secrets/z").await, "open");
+    assert_eq!((store.rotate().await.unwrap(), store.rotate().await.unwrap()), (2, 0));
+    assert!(raw(&inner, "secrets/z").await.starts_with("kubewright:aes256gcm"));
+    assert_eq!(raw(&inner, "secrets/open/y").await, "known");
+}
