@@ -26,6 +26,10 @@ const FORMAT: &str = "format";
 /// How the tables are laid out; another number is another program's file.
 const FORMAT_NOW: u64 = 1;
 
+/// From so many commits in a group on the store is busy, and leaves out what only makes the file open at once after a crash: a second flush and
+/// the map of the free pages. A burst ends with small groups, which bring both again.
+const BUSY_COMMITS_MIN: usize = 4;
+
 /// How a [`RedbStore`] is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedbOptions {
@@ -46,7 +50,8 @@ impl Default for RedbOptions {
 /// A durable store in one file, opened by one process.
 ///
 /// All the commits that wait are written and flushed (fsync) together, each at its own revision; none is acknowledged, and no watcher sees
-/// it, before that. After a crash the file opens at once, without a repair. Values in the past, and the events that watches replay, are kept
+/// it, before that. After a crash the file opens at once, but for one in the middle of many writes: then it is read through (about 0.4 s for
+/// 200 MB). Values in the past, and the events that watches replay, are kept
 /// in memory within [`Limits`]: after opening, the past before that moment answers `Compacted`.
 ///
 /// A full disk gives `NoSpace`: nothing acknowledged is lost, nothing of the refused commit stays, and writes go on once there is room.
@@ -185,10 +190,10 @@ impl Engine for RedbEngine {
         })
     }
 
-    fn apply(&self, body: &mut Body<'_>) -> Result<(), Error> {
+    fn apply(&self, commits: usize, body: &mut Body<'_>) -> Result<(), Error> {
         self.with(|database| {
             let mut write = database.begin_write().map_err(failed)?;
-            write.set_quick_repair(true);
+            write.set_quick_repair(commits < BUSY_COMMITS_MIN);
             let reached = {
                 let values = write.open_table(VALUES).map_err(failed)?;
                 body(&mut RedbTxn { values })?

@@ -182,7 +182,7 @@ impl Engine for SledEngine {
         })
     }
 
-    fn apply(&self, body: &mut Body<'_>) -> Result<(), Error> {
+    fn apply(&self, _: usize, body: &mut Body<'_>) -> Result<(), Error> {
         let db = self.db.write();
         let db = db.as_ref().ok_or_else(|| self.not_open())?;
         let mut txn = SledTxn { db, batch: Batch::default(), written: HashMap::new() };

@@ -250,7 +250,11 @@ mod tests {
         }
         fn commit(&self, mut commit: Commit) -> BoxFuture<'_, Result<CommitOutcome, Error>> {
             commit.compares.clear();
-            self.0.commit(commit)
+            Box::pin(async move {
+                // Someone else's turn between the reading and the writing, so that the carelessness shows every time.
+                tokio::task::yield_now().await;
+                self.0.commit(commit).await
+            })
         }
         fn watch(&self, range: KeyRange, from: Revision) -> BoxFuture<'_, Result<WatchStream, Error>> {
             self.0.watch(range, from)

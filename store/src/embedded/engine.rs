@@ -41,7 +41,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn scan(&self, range: &KeyRange, to: &mut dyn Scan) -> Result<(), Error>;
 
     /// Does all of `body` or nothing, and returns when it is durable. After an error nobody knows which, until [`Engine::recover`].
-    fn apply(&self, body: &mut Body<'_>) -> Result<(), Error>;
+    /// `commits` says how many were waiting for it.
+    fn apply(&self, commits: usize, body: &mut Body<'_>) -> Result<(), Error>;
 
     /// After a failed write: makes the engine fit for use again, and tells the revision that is on disk.
     fn recover(&self) -> Result<Revision, Error>;

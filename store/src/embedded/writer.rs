@@ -133,8 +133,9 @@ impl<E: Engine> Writer<E> {
         let (replies, commits): (Vec<_>, Vec<_>) = group.drain(..).map(|w| (w.reply, w.commit)).unzip();
         let mut judged = Judged::default();
         let mut commits = Some(commits);
+        let count = replies.len();
         let result = contained(|| {
-            self.shared.engine.apply(&mut |txn| {
+            self.shared.engine.apply(count, &mut |txn| {
                 // An engine runs the body once.
                 let commits = commits.take().ok_or_else(closed)?;
                 judge(commits, txn, self.shared.hub.published(), &mut judged)?;
