@@ -15,12 +15,28 @@ pub(crate) struct Discovered {
     pub(crate) watched: bool,
 }
 
+/// What discovery tells.
+#[derive(Debug, Default)]
+pub(crate) struct Discovery {
+    pub(crate) found: Vec<Discovered>,
+    /// The groups that could not be read: those of API servers that don't answer now. Their resources are not gone.
+    pub(crate) failed: Vec<(String, ApiError)>,
+}
+
+impl Discovery {
+    /// Whether a group could not be read.
+    pub(crate) fn lacks(&self, group: &str) -> bool {
+        self.failed.iter().any(|(failed, _)| failed == group)
+    }
+}
+
 /// Every resource with the verbs `list` and `delete`, each group in its preferred version only.
 ///
 /// # Errors
-/// The server's. A group that cannot be read fails the whole: half a view would make owners look absent.
-pub(crate) async fn discover(client: &Client) -> Result<Vec<Discovered>, ApiError> {
+/// The server's, about its own groups; one that another server answers for may be missing.
+pub(crate) async fn discover(client: &Client) -> Result<Discovery, ApiError> {
     let mut found = resources(&document(client, "/api/v1").await?, "", "v1");
+    let mut failed = Vec::new();
     let groups = document(client, "/apis").await?;
     let mut kinds = BTreeSet::new();
     for group in list(&groups["groups"]) {
@@ -28,14 +44,22 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<Discovered>, ApiErro
         let preferred = group["preferredVersion"]["version"].as_str().unwrap_or("");
         let others = list(&group["versions"]).iter().filter_map(|v| v["version"].as_str());
         for version in std::iter::once(preferred).chain(others.filter(|v| *v != preferred)) {
-            let all = resources(&document(client, &format!("/apis/{name}/{version}")).await?, name, version);
+            let all = match document(client, &format!("/apis/{name}/{version}")).await {
+                Ok(document) => resources(&document, name, version),
+                // It went in between.
+                Err(e) if e.is_not_found() => continue,
+                Err(e) => {
+                    failed.push((name.to_owned(), e));
+                    continue;
+                }
+            };
             // A resource that only an older version serves counts too.
             found.extend(
                 all.into_iter().filter(|d| kinds.insert((name.to_owned(), d.resource.resource.clone()))),
             );
         }
     }
-    Ok(found)
+    Ok(Discovery { found, failed })
 }
 
 /// The resource of a kind in one version of its group; `None` where there is none.

@@ -39,11 +39,16 @@ impl Reconciler<Namespace> for Namespaces {
         }
         let found = discover(cx.client()).await;
         let left = match &found {
-            Ok(resources) => Some(delete_content(cx, namespace.name(), resources).await),
+            Ok(discovery) => Some(delete_content(cx, namespace.name(), &discovery.found).await),
             Err(_) => None,
         };
-        write_conditions(cx, &namespace, found.as_ref().err(), left.as_ref()).await?;
-        found?;
+        // What can be read goes all the same; the namespace stays for what can't.
+        let failed = match found {
+            Ok(mut discovery) => discovery.failed.pop().map(|(_, e)| e),
+            Err(e) => Some(e),
+        };
+        write_conditions(cx, &namespace, failed.as_ref(), left.as_ref()).await?;
+        failed.map_or(Ok(()), Err)?;
         match left {
             Some(Left { error: Some(e), .. }) => Err(e),
             Some(left) if !left.counts.is_empty() => Ok(Action::RequeueAfter(AGAIN)),

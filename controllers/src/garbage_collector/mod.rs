@@ -84,16 +84,17 @@ impl Collector {
         monitors: &mut FxHashMap<GroupVersionResource, (Informer<PartialObject>, CancellationToken)>,
         tasks: &mut JoinSet<()>,
     ) {
-        let found = match discover(self.cx.client()).await {
-            Ok(found) => found,
+        let mut discovery = match discover(self.cx.client()).await {
+            Ok(discovery) => discovery,
             Err(e) => return tracing::info!(error = %e, "discovery failed"),
         };
+        let found = std::mem::take(&mut discovery.found);
         let ignored =
             |d: &Discovered| IGNORED.contains(&(d.resource.group.as_str(), d.resource.resource.as_str()));
         let wanted: BTreeMap<_, _> =
             found.into_iter().filter(|d| d.watched && !ignored(d)).map(|d| (d.resource.clone(), d)).collect();
         monitors.retain(|resource, (informer, cancel)| {
-            if wanted.contains_key(resource) {
+            if wanted.contains_key(resource) || discovery.lacks(&resource.group) {
                 return true;
             }
             cancel.cancel();
@@ -116,8 +117,10 @@ impl Collector {
                 monitors.insert(resource.clone(), (informer, cancel));
             }
         }
-        *locked(&self.kinds) =
-            wanted.into_values().map(|d| ((d.resource.group.to_string(), d.kind.clone()), d)).collect();
+        let mut kinds = locked(&self.kinds);
+        kinds.retain(|(group, _), _| discovery.lacks(group));
+        kinds.extend(wanted.into_values().map(|d| ((d.resource.group.to_string(), d.kind.clone()), d)));
+        drop(kinds);
         while tasks.try_join_next().is_some() {}
     }
 

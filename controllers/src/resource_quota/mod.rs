@@ -160,6 +160,7 @@ impl Counting {
         }
         let served: BTreeMap<Named, GroupVersionResource> = discover(self.cx.client())
             .await?
+            .found
             .into_iter()
             .filter(|d| d.namespaced && d.watched)
             .map(|d| ((d.resource.group.to_string(), d.resource.resource.to_string()), d.resource))

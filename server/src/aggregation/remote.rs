@@ -1,6 +1,7 @@
 //! One version of a group that another server answers for.
 
 use crate::outbound::{Destination, Identity, Place, Trust, trust};
+use crate::paths::is_upstreams_group;
 use crate::tls::FrontProxy;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -43,6 +44,10 @@ impl Remote {
     pub(super) fn of(object: &Value, front_proxy: Option<&FrontProxy>) -> Option<Self> {
         let spec = &object["spec"];
         let service = spec.get("service").filter(|s| s.is_object())?;
+        if is_upstreams_group(spec["group"].as_str().unwrap_or("")) {
+            // The plane's own controllers rely on these being its own.
+            return None;
+        }
         let text = |value: &Value, field: &str| SmolStr::new(value[field].as_str().unwrap_or(""));
         let (namespace, name) = (text(service, "namespace"), text(service, "name"));
         let port = service["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(443);

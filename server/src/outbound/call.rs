@@ -83,7 +83,7 @@ impl Client {
         limit: Duration,
         bytes_max: usize,
     ) -> Result<Answer, CallError> {
-        let mut request = Request::new(full(document));
+        let mut request = Request::new(document);
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(CONTENT_TYPE, JSON);
         self.whole(request, path, bearer, limit, bytes_max).await
@@ -119,14 +119,14 @@ impl Client {
         limit: Duration,
         bytes_max: usize,
     ) -> Result<Answer, CallError> {
-        let mut request = Request::new(full(Bytes::new()));
+        let mut request = Request::new(Bytes::new());
         *request.headers_mut() = headers;
         self.whole(request, path, None, limit, bytes_max).await
     }
 
     async fn whole(
         &self,
-        mut request: Request<Body>,
+        mut request: Request<Bytes>,
         path: &str,
         bearer: Option<&str>,
         limit: Duration,
@@ -140,10 +140,19 @@ impl Client {
             let value = value.map_err(|_| CallError::Unusable("the token is no header".to_owned()))?;
             headers.insert(AUTHORIZATION, value);
         }
-        let work = async {
+        let (head, document) = request.into_parts();
+        let once = async || {
+            let request = Request::from_parts(head.clone(), full(document.clone()));
             let response = self.send(request, path).await?;
             let status = response.status().as_u16();
             Ok(Answer { status, body: read_bounded(response.into_body(), bytes_max).await? })
+        };
+        let work = async {
+            match once().await {
+                // A kept connection that the other side closed at this moment; what is called here may be called twice.
+                Err(CallError::Broken(_)) => once().await,
+                other => other,
+            }
         };
         tokio::time::timeout(limit, work).await.map_err(|_| CallError::Timeout)?
     }

@@ -4,7 +4,7 @@ use crate::harness::{Authority, Hooks, Plane, config_map, hook, plane};
 use kubewright_core::ApiError;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// Creates a ConfigMap past a failing webhook.
@@ -166,4 +166,50 @@ async fn a_denial_is_no_failure() {
     let ignored = json!({"failurePolicy": "Ignore"});
     plane.configure(false, "a", json!([hook("v.example.com", hooks.url("/"), ignored)])).await;
     assert_eq!(plane.config_map("m", json!({})).await.unwrap_err().code(), 403);
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_as_it_is_used_is_made_anew() {
+    let authority = Authority::new();
+    let acceptor = authority.tls(&["127.0.0.1"], 2100);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Each connection answers one request, says that it stays open, and closes when the next one comes.
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let text = request(&mut stream).await;
+                let body: Value = serde_json::from_str(text.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+                let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                    "response": {"uid": body["request"]["uid"], "allowed": true}})
+                .to_string();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+                stream.write_all(format!("{head}{answer}").as_bytes()).await.unwrap();
+                request(&mut stream).await;
+            });
+        }
+    });
+    let plane = plane().await;
+    let config = json!({"url": format!("https://{address}/"), "caBundle": authority.bundle()});
+    plane.configure(false, "a", json!([hook("v.example.com", config, json!({}))])).await;
+    for name in ["a", "b", "c"] {
+        plane.config_map(name, json!({})).await.unwrap();
+    }
+}
+
+/// Reads a request with its body.
+async fn request(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let (mut read, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let n = stream.read(&mut chunk).await.unwrap_or(0);
+        read.extend_from_slice(&chunk[..n]);
+        let text = String::from_utf8_lossy(&read).into_owned();
+        let length = text.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body.len());
+        if n == 0 || body.zip(length).is_some_and(|(has, wanted)| has >= wanted) {
+            return text;
+        }
+    }
 }
