@@ -109,7 +109,7 @@ async fn answer(request: Request<Incoming>, down: bool) -> Result<Response<Full<
         }
         _ if path.starts_with("/openapi/v3/") => json!({"openapi": "3.0.0", "info": {"title": "wardle"}}),
         _ if path == "/openapi/v2" => {
-            json!({"swagger": "2.0", "paths": {format!("{root}/flunders"): {}, "/version/": {}}, "definitions": {"wardle.Flunder": {}}})
+            json!({"swagger": "2.0", "paths": {format!("{root}/flunders"): {}, "/wardle-only/": {}}, "definitions": {"wardle.Flunder": {}}})
         }
         _ => {
             json!({"told": {"method": head.method.as_str(), "path": head.uri.to_string(), "headers": headers,
@@ -231,7 +231,9 @@ async fn discovery_shows_what_others_serve() {
     assert_eq!(document["info"]["title"], "wardle");
     let all = plane.path("/openapi/v2", "").await.unwrap();
     assert!(all["paths"].get(format!("/apis/{GROUP}/v1/flunders")).is_some());
-    assert!(all["definitions"].get("wardle.Flunder").is_some() && all["paths"].get("/version/").is_none());
+    assert!(
+        all["definitions"].get("wardle.Flunder").is_some() && all["paths"].get("/wardle-only/").is_none()
+    );
 
     wardle.down.store(true, Ordering::Relaxed);
     let touch = json!({"metadata": {"labels": {"a": "b"}}});
