@@ -175,6 +175,33 @@ async fn until(server: &ApiServer, request: ApiRequest, holds: impl Fn(&Value) -
     }
 }
 
+/// A level without seats refuses everything, and says whose fault it is.
+async fn full_level(server: &ApiServer, flow: &FlowControl, schema: &Value) {
+    let service = flow.layer(server.clone());
+    let mut list = request(Verb::List, "jane", &[], "");
+    if let Target::Resource { name, .. } = &mut list.target {
+        *name = None;
+    }
+    let notes = Notes::default();
+    list.notes = notes.clone();
+    assert_eq!(service.clone().oneshot(list.clone()).await.unwrap_err().code(), 429);
+    let noted = notes.flow().cloned().unwrap();
+    assert_eq!(noted.schema_uid, schema["metadata"]["uid"].as_str().unwrap());
+    list.user = authenticated("joe", &[]);
+    list.notes = Notes::default();
+    service.clone().oneshot(list).await.unwrap();
+    let metrics =
+        value(server, ApiRequest::new(Verb::Get, Target::Path("/metrics".to_owned()))).await.unwrap();
+    let text = metrics.as_str().unwrap();
+    for line in [
+        "apiserver_flowcontrol_rejected_requests_total{priority_level=\"mine\",reason=\"concurrency-limit\"} 1",
+        "apiserver_flowcontrol_dispatched_requests_total{flow_schema=\"global-default\",priority_level=\"global-default\"} 1",
+        "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"workload-low\"} 245",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
 #[tokio::test]
 async fn the_objects_are_made_and_kept() {
     let (server, flow) = plane().await;
@@ -230,30 +257,7 @@ async fn the_objects_are_made_and_kept() {
     .unwrap();
     let found =
         until(&server, get(&schemas, "own"), |o| o["status"]["conditions"][0]["status"] == "False").await;
-    // A level without seats refuses everything, and says whose fault it is.
-    let service = flow.layer(server.clone());
-    let mut list = request(Verb::List, "jane", &[], "");
-    if let Target::Resource { name, .. } = &mut list.target {
-        *name = None;
-    }
-    let notes = Notes::default();
-    list.notes = notes.clone();
-    assert_eq!(service.clone().oneshot(list.clone()).await.unwrap_err().code(), 429);
-    let noted = notes.flow().cloned().unwrap();
-    assert_eq!(noted.schema_uid, found["metadata"]["uid"].as_str().unwrap());
-    list.user = authenticated("joe", &[]);
-    list.notes = Notes::default();
-    service.clone().oneshot(list).await.unwrap();
-    let metrics =
-        value(&server, ApiRequest::new(Verb::Get, Target::Path("/metrics".to_owned()))).await.unwrap();
-    let text = metrics.as_str().unwrap();
-    for line in [
-        "apiserver_flowcontrol_rejected_requests_total{priority_level=\"mine\",reason=\"concurrency-limit\"} 1",
-        "apiserver_flowcontrol_dispatched_requests_total{flow_schema=\"global-default\",priority_level=\"global-default\"} 1",
-        "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"workload-low\"} 245",
-    ] {
-        assert!(text.contains(line), "{line} in {text}");
-    }
+    full_level(&server, &flow, &found).await;
     server.shutdown().await;
 }
 

@@ -104,6 +104,19 @@ async fn server() -> ApiServer {
     ApiServer::builder(Arc::new(MemoryStore::new())).build().await.unwrap()
 }
 
+/// Forged: by another key of the same name, without a signature, changed in the middle.
+async fn forged(oidc: &Oidc, ec: &Ec, claims: &impl Fn(Value) -> Value) {
+    let forged = Ec::new("one").token(&claims(json!({})));
+    assert!(oidc.user_of(&forged).await.is_err());
+    let none = format!("{}.", message("none", "one", &claims(json!({}))));
+    assert!(oidc.user_of(&none).await.unwrap_err().message().contains("are not taken"));
+    let good = ec.token(&claims(json!({})));
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let (header, _) = head.split_once('.').unwrap();
+    let other = URL_SAFE_NO_PAD.encode(claims(json!({"sub": "root"})).to_string());
+    assert!(oidc.user_of(&format!("{header}.{other}.{signature}")).await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_a_provider_are_checked() {
     let (provider, server) = (provider().await, server().await);
@@ -152,16 +165,7 @@ async fn tokens_of_a_provider_are_checked() {
     for nonsense in ["", "a.b.c", "....", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
         assert!(oidc.user_of(nonsense).await.unwrap().is_none());
     }
-    // Forged: by another key of the same name, without a signature, changed in the middle.
-    let forged = Ec::new("one").token(&claims(json!({})));
-    assert!(oidc.user_of(&forged).await.is_err());
-    let none = format!("{}.", message("none", "one", &claims(json!({}))));
-    assert!(oidc.user_of(&none).await.unwrap_err().message().contains("are not taken"));
-    let good = ec.token(&claims(json!({})));
-    let (head, signature) = good.rsplit_once('.').unwrap();
-    let (header, _) = head.split_once('.').unwrap();
-    let other = URL_SAFE_NO_PAD.encode(claims(json!({"sub": "root"})).to_string());
-    assert!(oidc.user_of(&format!("{header}.{other}.{signature}")).await.is_err());
+    forged(&oidc, &ec, &claims).await;
 
     // Keys change: the new one is fetched, but a flood of unknown ones asks once.
     let second = Ec::new("two");
