@@ -78,6 +78,10 @@ pub(super) fn describe_all(k: &Kubectl, _: &Cluster) -> Outcome {
     let all = kinds.join(",");
     k.ok(&["get", &all, "-o", "wide"])?;
     k.ok(&["get", &all, "-o", "yaml"])?;
+    // To describe these, kubectls before 1.33 ask for the versions before v1, which Kubernetes 1.36 has not either.
+    let early = ["ipaddresses.networking.k8s.io", "servicecidrs.networking.k8s.io"];
+    let described = kinds.iter().filter(|kind| k.minor >= 33 || !early.contains(*kind));
+    let all = described.copied().collect::<Vec<_>>().join(",");
     // Other kubectls may delete what they made between the list and the look.
     let mut described = k.run(&["describe", &all]);
     for _ in 0..5 {
