@@ -68,7 +68,7 @@ fn plugins_are_switched_on_and_off_as_upstream_does() {
     assert!(points("TaintToleration").contains(Points::FILTER));
     assert!(points("Mine").contains(Points::FILTER) && !points("Mine").contains(Points::SCORE));
     assert!(points("NodeResourcesFit").contains(Points::SCORE));
-    assert_eq!(plugins(&made[1]).len(), 18);
+    assert_eq!(plugins(&made[1]).len(), 20);
 }
 
 #[track_caller]
