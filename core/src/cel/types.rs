@@ -1,5 +1,6 @@
 //! The types of values: what an environment declares, what the checker infers, and how large values can get.
 
+use super::lexer::is_reserved;
 use rustc_hash::FxHashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -190,33 +191,11 @@ impl fmt::Display for Type {
 
 /// The name that expressions use for a property (`foo-bar` is `foo__dash__bar`), where it has one.
 pub fn escape(property: &str) -> Option<String> {
-    const KEYWORDS: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
+    const LITERALS: [&str; 4] = ["true", "false", "null", "in"];
     if property.is_empty() || property.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if KEYWORDS.contains(&property) {
+    if LITERALS.contains(&property) || is_reserved(property) {
         return Some(format!("__{property}__"));
     }
     let mut out = String::with_capacity(property.len());
