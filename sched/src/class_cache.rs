@@ -119,6 +119,8 @@ pub(crate) struct ClassCache {
     pub(crate) used: u64,
     key: Vec<u64>,
     touched: Touched,
+    /// The shape of the cells' keys changed in a trial: the next pass makes all of them anew.
+    reshaped: bool,
 }
 
 impl ClassCache {
@@ -139,6 +141,7 @@ impl ClassCache {
             used: 0,
             key: Vec::new(),
             touched: Touched::default(),
+            reshaped: false,
         }
     }
 
@@ -209,7 +212,7 @@ impl ClassCache {
         }
         self.grow(nodes.rows());
         let touched = self.refresh_states(profile, pod, nodes, changed);
-        if touched.all {
+        if touched.all || std::mem::take(&mut self.reshaped) {
             self.local = profile.plugins().enumerate().all(|(at, (p, _))| self.filters_locally(at, p));
             (0..nodes.rows()).for_each(|row| self.update_row(profile, pod, nodes, NodeIndex::from_at(row)));
         } else {
@@ -341,7 +344,7 @@ impl ClassCache {
             first.iter().for_each(|p| nodes.shift(p, node, -1));
             if verdict.is_err() {
                 if domains {
-                    self.refresh_states(profile, pod, nodes, &[node]);
+                    self.settle(profile, pod, nodes, node);
                 }
                 return verdict;
             }
@@ -359,8 +362,7 @@ impl ClassCache {
         domains: bool,
     ) -> Result<(), NodeRefusal> {
         if domains {
-            let touched = self.refresh_states(profile, pod, nodes, &[node]);
-            self.touched = touched;
+            self.settle(profile, pod, nodes, node);
         }
         for ((plugin, _), known) in profile.plugins().zip(&self.plugins) {
             let asked = plugin.locality() == Locality::Node || domains;
@@ -392,9 +394,10 @@ impl ClassCache {
         self.filter_with_nominated(profile, pod, nodes, node, domains)
     }
 
-    /// Takes trials on a node back out of the plugins' states.
+    /// Brings the plugins' states up to date with a node as it stands in the table now, in a trial or after it.
     pub(crate) fn settle(&mut self, profile: &Profile, pod: &PodInfo, nodes: &NodeTable, node: NodeIndex) {
         let touched = self.refresh_states(profile, pod, nodes, &[node]);
+        self.reshaped |= touched.all;
         self.touched = touched;
     }
 

@@ -159,15 +159,8 @@ impl CycleCache {
         let mut cache = self.take(pod);
         cache.refresh(profile, pod, nodes);
         self.filter(&mut cache, profile, pod, nodes);
-        let trial = TrialRun {
-            cache: &mut cache,
-            profile,
-            pod,
-            nodes,
-            at: 0,
-            tried: Vec::new(),
-            candidates_wanted: 0,
-        };
+        let trial =
+            TrialRun { cache: &mut cache, profile, pod, nodes, at: 0, tried: None, candidates_wanted: 0 };
         let rows = trial.resolvable_since(0).1.into_iter().map(|(node, _)| node).collect();
         self.put(cache);
         rows
@@ -234,12 +227,13 @@ impl CycleCache {
                 pod,
                 nodes,
                 at,
-                tried: Vec::new(),
+                tried: None,
                 candidates_wanted: self.candidates_wanted,
             };
             let answer = plugin.post_filter(pod, diagnosis, &mut trial);
-            let tried = std::mem::take(&mut trial.tried);
-            tried.iter().for_each(|node| cache.settle(profile, pod, nodes, *node));
+            if let Some(last) = trial.tried {
+                cache.settle(profile, pod, nodes, last);
+            }
             match answer {
                 PostFilter::Nothing(text) => texts.extend((!text.is_empty()).then_some(text)),
                 nominate => {
@@ -495,7 +489,8 @@ struct TrialRun<'a> {
     pod: &'a PodInfo,
     nodes: &'a mut NodeTable,
     at: usize,
-    tried: Vec<NodeIndex>,
+    /// The node tried last, where plugins keep counts over several nodes.
+    tried: Option<NodeIndex>,
     candidates_wanted: usize,
 }
 
@@ -543,8 +538,11 @@ impl Trial for TrialRun<'_> {
     }
 
     fn fits(&mut self, node: NodeIndex) -> Result<(), NodeRefusal> {
-        if !self.cache.local && self.tried.last() != Some(&node) {
-            self.tried.push(node);
+        if !self.cache.local && self.tried != Some(node) {
+            // The pods of the node tried before are back: plugins that count over several nodes must see them there.
+            if let Some(before) = self.tried.replace(node) {
+                self.cache.settle(self.profile, self.pod, self.nodes, before);
+            }
         }
         self.cache.fits(self.profile, self.pod, self.nodes, node)
     }
