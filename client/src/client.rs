@@ -58,7 +58,7 @@ impl Client {
     /// # Cancel safety
     /// A dropped write may or may not have happened.
     pub async fn send(&self, mut request: ApiRequest) -> Result<ApiResponse, ApiError> {
-        request.user = (*self.user).clone();
+        request.user = self.user.clone();
         if request.user_agent.is_empty() {
             request.user_agent = self.user_agent.clone();
         }

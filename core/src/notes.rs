@@ -47,7 +47,7 @@ pub struct Origin {
     /// The addresses that proxies named, then the connection's.
     pub source_ips: Vec<String>,
     /// Who sent it, where the request's own user is someone impersonated.
-    pub sender: Option<UserInfo>,
+    pub sender: Option<Arc<UserInfo>>,
 }
 
 #[derive(Default)]

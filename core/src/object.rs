@@ -2,14 +2,13 @@
 //!
 //! Bytes are encoded once and shared by every list, watch and informer; a type is decoded at most once.
 
-use crate::ApiError;
+use crate::{ApiError, LabelMap};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use smol_str::SmolStr;
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +23,7 @@ pub struct Header {
     /// `metadata.uid`.
     pub uid: SmolStr,
     /// `metadata.labels`.
-    pub labels: BTreeMap<SmolStr, SmolStr>,
+    pub labels: LabelMap,
 }
 
 /// One version of one object: immutable, cheap to share.

@@ -227,7 +227,7 @@ pub struct ApiRequest {
     /// How.
     pub options: Options,
     /// Who asks; authentication fills it in.
-    pub user: UserInfo,
+    pub user: Arc<UserInfo>,
     /// How the answer shall look; `includeObject` of tables beside it.
     pub representation: Representation,
     /// `includeObject` of a table: `None`, `Metadata` (the default) or `Object`.
@@ -267,7 +267,7 @@ impl ApiRequest {
             verb,
             target,
             options: Options::default(),
-            user: UserInfo::default(),
+            user: Arc::default(),
             representation: Representation::Object,
             include_object: None,
             body: RequestBody::Empty,

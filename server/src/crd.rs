@@ -219,11 +219,11 @@ async fn empty_out(server: &Arc<Shared>, definition: &Value) -> Result<bool, Api
 
 /// A call of the server to itself.
 pub(crate) fn internal(server: &Arc<Shared>, mut request: ApiRequest) -> Result<Call, ApiError> {
-    request.user = UserInfo {
+    request.user = Arc::new(UserInfo {
         username: Some("system:apiserver".to_owned()),
         groups: Some(vec!["system:masters".to_owned(), "system:authenticated".to_owned()]),
         ..UserInfo::default()
-    };
+    });
     let kubewright_core::Target::Resource { resource, .. } = &request.target else {
         return Err(ApiError::no_such_path());
     };

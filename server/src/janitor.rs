@@ -155,7 +155,7 @@ mod tests {
             let mut request = ApiRequest::resource(verb, events.clone(), Some("default"), name);
             let how = if verb == Verb::Patch { ContentType::MergePatch } else { ContentType::Json };
             request = request.body(how, body);
-            request.user = authenticated("root", &["system:masters"]);
+            request.user = authenticated("root", &["system:masters"]).into();
             server.clone().oneshot(request).await.unwrap();
             server.reader().consistent().await.unwrap();
         };

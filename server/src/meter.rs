@@ -428,7 +428,7 @@ mod tests {
         let send = async |user: &str, verb: Verb, resource: &str, name: Option<&str>| {
             let resource = GroupVersionResource::new("", "v1", resource);
             let mut request = ApiRequest::resource(verb, resource, Some("default"), name);
-            request.user = authenticated(user, &[]);
+            request.user = authenticated(user, &[]).into();
             service.clone().oneshot(request).await.map_or_else(|e| e.code(), |a| a.code)
         };
         assert_eq!(send("jane", Verb::List, "configmaps", None).await, 200);

@@ -275,11 +275,11 @@ async fn begin(
 
 async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse, ApiError> {
     if let Some(remote) = shared.aggregator.of(&request.target) {
-        return remote.answer(&shared, &request).await;
+        return Box::pin(remote.answer(&shared, &request)).await;
     }
     let resource = match &request.target {
         Target::Resource { resource, .. } => resource,
-        Target::Path(path) => return paths::answer(&shared, &request, path).await,
+        Target::Path(path) => return Box::pin(paths::answer(&shared, &request, path)).await,
     };
     if shared.cancel.is_cancelled() {
         return Err(ApiError::unavailable("the server is shutting down"));

@@ -15,12 +15,6 @@ pub trait Labels {
     fn label(&self, key: &str) -> Option<&str>;
 }
 
-impl Labels for BTreeMap<SmolStr, SmolStr> {
-    fn label(&self, key: &str) -> Option<&str> {
-        self.get(key).map(SmolStr::as_str)
-    }
-}
-
 impl Labels for BTreeMap<String, String> {
     fn label(&self, key: &str) -> Option<&str> {
         self.get(key).map(String::as_str)

@@ -26,7 +26,7 @@ pub(super) struct Record {
     pub(super) verdict: Verdict,
     origin: Origin,
     verb: SmolStr,
-    user: UserInfo,
+    user: Arc<UserInfo>,
     user_agent: SmolStr,
     target: Target,
     received: Timestamp,

@@ -310,7 +310,7 @@ mod tests {
         if let Some(subresource) = subresource {
             request = request.subresource(subresource);
         }
-        request.user = authenticated("jane", &["dev"]);
+        request.user = authenticated("jane", &["dev"]).into();
         request
     }
 
@@ -363,7 +363,7 @@ rules:
         check(&path("/healthz/etcd?verbose"), Level::None);
         check(&path("/metrics"), Level::None);
         let mut joe = request(Verb::Get, "pods", Some("x"), None);
-        joe.user = authenticated("joe", &[]);
+        joe.user = authenticated("joe", &[]).into();
         check(&joe, Level::None);
     }
 

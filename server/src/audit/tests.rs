@@ -189,7 +189,7 @@ async fn the_policy_decides_what_is_left_out() {
 fn event(server: &ApiServer, audit: &Audit, n: usize) -> impl Future<Output = ()> {
     let service = audit.layer(server.clone());
     let mut request = ApiRequest::new(Verb::Get, kubewright_core::Target::Path(format!("/version?n={n}")));
-    request.user = authenticated("jane", &[]);
+    request.user = authenticated("jane", &[]).into();
     async move {
         let _ = service.oneshot(request).await;
     }

@@ -79,7 +79,7 @@ impl Authorizer for AlwaysAllow {
 impl<'a> Attributes<'a> {
     /// What a request wants to do.
     pub fn of(request: &'a ApiRequest) -> Self {
-        let user = Cow::Borrowed(&request.user);
+        let user = Cow::Borrowed(&*request.user);
         match &request.target {
             Target::Path(path) => {
                 let verb = match request.verb {
@@ -168,7 +168,8 @@ mod tests {
                 if !sub.is_empty() {
                     request = request.subresource(sub);
                 }
-                request.user.username = Some("x".to_owned());
+                request.user =
+                    std::sync::Arc::new(UserInfo { username: Some("x".to_owned()), ..UserInfo::default() });
                 assert_eq!(Attributes::of(&request).forbidden("").message(), want);
             };
         check(

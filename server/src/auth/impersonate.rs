@@ -31,7 +31,7 @@ impl Impersonation {
     ///
     /// # Errors
     /// 403 where `user` may not impersonate one of the identities, 400 for groups without a user.
-    pub async fn apply(&self, user: UserInfo, headers: &HeaderMap) -> Result<UserInfo, ApiError> {
+    pub async fn apply(&self, user: Arc<UserInfo>, headers: &HeaderMap) -> Result<Arc<UserInfo>, ApiError> {
         let Some(wanted) = Wanted::of(headers)? else { return Ok(user) };
         let service_account =
             wanted.user.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'));
@@ -50,7 +50,7 @@ impl Impersonation {
                 self.check(&user, "authentication.k8s.io", "userextras", key, "", value).await?;
             }
         }
-        Ok(wanted.into_user())
+        Ok(Arc::new(wanted.into_user()))
     }
 
     /// Whether the headers name somebody to act as.
@@ -62,7 +62,7 @@ impl Impersonation {
     ///
     /// # Errors
     /// 403 where the headers ask for it.
-    pub(crate) fn refuse(user: UserInfo, headers: &HeaderMap) -> Result<UserInfo, ApiError> {
+    pub(crate) fn refuse(user: Arc<UserInfo>, headers: &HeaderMap) -> Result<Arc<UserInfo>, ApiError> {
         match Wanted::of(headers)? {
             None => Ok(user),
             Some(wanted) => {
@@ -187,11 +187,11 @@ mod tests {
         let check = async |headers: &[(&str, &str)], want: Result<(&str, &[&str]), u16>| {
             let map: HeaderMap =
                 headers.iter().map(|(k, v)| (k.parse::<HeaderName>().unwrap(), v.parse().unwrap())).collect();
-            let got = impersonation.apply(authenticated("admin", &[]), &map).await;
+            let got = impersonation.apply(Arc::new(authenticated("admin", &[])), &map).await;
             match (got, want) {
                 (Ok(user), Ok((name, groups))) => {
                     assert_eq!(user.username.as_deref(), Some(name));
-                    assert_eq!(user.groups.unwrap(), groups);
+                    assert_eq!(user.groups.as_deref().unwrap(), groups);
                 }
                 (Err(e), Err(code)) => assert_eq!(e.code(), code),
                 (got, want) => panic!("{got:?} is not {want:?}"),

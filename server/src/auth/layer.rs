@@ -146,7 +146,7 @@ mod tests {
             if let Some(subresource) = subresource {
                 request = request.subresource(subresource);
             }
-            request.user = authenticated("jane", &[]);
+            request.user = authenticated("jane", &[]).into();
             let got = service.clone().oneshot(request).await.err().map(|e| e.message().to_owned());
             assert_eq!(got.as_deref(), want);
         };

@@ -187,12 +187,12 @@ impl Review {
         let user = if self.kind == ReviewKind::SelfSubjectAccess {
             request.user.clone()
         } else {
-            UserInfo {
+            Arc::new(UserInfo {
                 username: spec.user.clone(),
                 groups: spec.groups.clone(),
                 uid: spec.uid.clone(),
                 extra: spec.extra.clone(),
-            }
+            })
         };
         let attributes = attributes(&user, &spec);
         Ok(match self.authorizer.authorize(&attributes).await {
@@ -368,7 +368,7 @@ mod tests {
         let resource = GroupVersionResource::new(kind.group(), "v1", kind.plural());
         let mut request = ApiRequest::resource(Verb::Create, resource, Some("a"), None)
             .body(ContentType::Json, json!({"spec": spec}));
-        request.user = authenticated("jane", &["dev"]);
+        request.user = authenticated("jane", &["dev"]).into();
         match review.answer(request).await?.body {
             ResponseBody::Value(mut value) => Ok(value["status"].take()),
             other => panic!("{other:?}"),

@@ -105,7 +105,8 @@ impl Converter {
         let from = review::kind_of(&objects[*first]);
         let sent: Vec<&Value> = foreign.iter().map(|i| &objects[*i]).collect();
         let uid = self.entropy.uid();
-        let answer = self.ask(webhook, &uid, &wanted, &sent).await;
+        // Boxed, so that the many requests that ask no webhook carry no room for the call.
+        let answer = Box::pin(self.ask(webhook, &uid, &wanted, &sent)).await;
         let answer = answer.map_err(|why| failed(format!("conversion webhook for {from} failed: {why}")))?;
         let converted = review::checked(&from, &wanted, &sent, answer).map_err(failed)?;
         for (i, mut value) in foreign.into_iter().zip(converted) {

@@ -142,7 +142,7 @@ mod tests {
         let request = |verb: Verb, group: &str| {
             let pods = GroupVersionResource::new("", "v1", "pods");
             let mut request = ApiRequest::resource(verb, pods, Some("a"), None);
-            request.user = authenticated("jane", &[group]);
+            request.user = authenticated("jane", &[group]).into();
             request
         };
         let mut first = service.call(request(Verb::Create, "dev"));

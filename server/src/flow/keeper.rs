@@ -157,7 +157,7 @@ fn dangling(schema: &FlowSchema, objects: &Objects, now: &str) -> Option<ApiRequ
 fn request<K: Resource>(verb: Verb, name: Option<&str>) -> ApiRequest {
     let resource: GroupVersionResource = K::resource();
     let mut request = ApiRequest::resource(verb, resource, None, name);
-    request.user = authenticated("system:apiserver", &["system:masters"]);
+    request.user = authenticated("system:apiserver", &["system:masters"]).into();
     request.user_agent = "kube-apiserver".into();
     request.options.field_manager = Some("api-priority-and-fairness-config-producer-v1".to_owned());
     request

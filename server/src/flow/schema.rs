@@ -142,7 +142,7 @@ mod tests {
         let list = |user: &str, namespace: Option<&str>| {
             let resource = GroupVersionResource::new("", "v1", "pods");
             let mut request = ApiRequest::resource(Verb::List, resource, namespace, None);
-            request.user = authenticated(user, &["dev"]);
+            request.user = authenticated(user, &["dev"]).into();
             request
         };
         check(jane.clone(), pods(&["*"], false), &list("jane", Some("a")), true);

@@ -18,7 +18,7 @@ fn group(resource: &str) -> GroupVersionResource {
 fn request(verb: Verb, user: &str, groups: &[&str], name: &str) -> ApiRequest {
     let maps = GroupVersionResource::new("", "v1", "configmaps");
     let mut request = ApiRequest::resource(verb, maps, Some("a"), Some(name));
-    request.user = authenticated(user, groups);
+    request.user = authenticated(user, groups).into();
     request
 }
 
@@ -154,7 +154,7 @@ async fn plane() -> (ApiServer, FlowControl) {
 }
 
 async fn value(server: &ApiServer, mut request: ApiRequest) -> Result<Value, ApiError> {
-    request.user = authenticated("root", &["system:masters"]);
+    request.user = authenticated("root", &["system:masters"]).into();
     match server.clone().oneshot(request).await?.body {
         ResponseBody::Object(object) => object.value(),
         ResponseBody::Value(value) => Ok(value),
@@ -187,7 +187,7 @@ async fn full_level(server: &ApiServer, flow: &FlowControl, schema: &Value) {
     assert_eq!(service.clone().oneshot(list.clone()).await.unwrap_err().code(), 429);
     let noted = notes.flow().cloned().unwrap();
     assert_eq!(noted.schema_uid, schema["metadata"]["uid"].as_str().unwrap());
-    list.user = authenticated("joe", &[]);
+    list.user = authenticated("joe", &[]).into();
     list.notes = Notes::default();
     service.clone().oneshot(list).await.unwrap();
     let metrics =

@@ -30,7 +30,7 @@ pub(crate) struct Call {
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
     pub(crate) options: Options,
-    pub(crate) user: UserInfo,
+    pub(crate) user: Arc<UserInfo>,
     pub(crate) user_agent: SmolStr,
     pub(crate) representation: Representation,
     pub(crate) include_object: Option<String>,
@@ -108,20 +108,22 @@ impl Call {
     }
 }
 
-/// Answers a request.
+/// Answers a request. What writes or is rare is boxed, so that a plain read does not carry room for it.
 pub(crate) async fn handle(call: Call) -> Result<ApiResponse, ApiError> {
     if let Some(subresource) = call.subresource.clone() {
-        return crate::subresources::handle(call, &subresource).await;
+        return Box::pin(crate::subresources::handle(call, &subresource)).await;
     }
     match (call.verb, call.name.is_some()) {
         (Verb::Get, true) => read::get(call).await,
-        (Verb::List, false) | (Verb::Get, false) => list::list(call).await,
-        (Verb::Watch, _) => crate::watch::watch(call).await,
-        (Verb::Create, false) => create::create(call).await,
-        (Verb::Update, true) => update::replace(call).await,
-        (Verb::Patch, true) => patch::patch(call, None).await,
-        (Verb::Delete, true) => delete::delete(call).await,
-        (Verb::DeleteCollection, false) | (Verb::Delete, false) => delete::delete_collection(call).await,
+        (Verb::List, false) | (Verb::Get, false) => Box::pin(list::list(call)).await,
+        (Verb::Watch, _) => Box::pin(crate::watch::watch(call)).await,
+        (Verb::Create, false) => Box::pin(create::create(call)).await,
+        (Verb::Update, true) => Box::pin(update::replace(call)).await,
+        (Verb::Patch, true) => Box::pin(patch::patch(call, None)).await,
+        (Verb::Delete, true) => Box::pin(delete::delete(call)).await,
+        (Verb::DeleteCollection, false) | (Verb::Delete, false) => {
+            Box::pin(delete::delete_collection(call)).await
+        }
         _ => Err(method_not_allowed()),
     }
 }

@@ -13,6 +13,7 @@ use kubewright_core::{
     ApiError, ApiRequest, Clock, ContentType, Reason, Representation, RequestBody, Target, UserInfo, Verb,
 };
 use smol_str::SmolStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Upstream's limit of a request's body.
@@ -40,7 +41,7 @@ pub(super) struct Shape {
 /// 400, 404, 405, 406 and 422, as upstream has them.
 pub(super) fn head(
     parts: &Parts,
-    user: UserInfo,
+    user: Arc<UserInfo>,
     clock: &dyn Clock,
     default_timeout: Duration,
 ) -> Result<Head, ApiError> {

@@ -47,7 +47,7 @@ pub(super) fn candidate(path: &str) -> Option<Candidate> {
 /// What is understood of a request up to its body, and why it is not more.
 pub(super) fn head(
     parts: &Parts,
-    user: UserInfo,
+    user: Arc<UserInfo>,
     clock: &dyn Clock,
     default_timeout: Duration,
 ) -> (Head, Option<ApiError>) {

@@ -53,7 +53,7 @@ struct Shared {
 #[derive(Clone)]
 struct Config {
     /// Who callers without credentials are; for the host's own in-process clients.
-    identity: Option<UserInfo>,
+    identity: Option<Arc<UserInfo>>,
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
     /// The paths that anonymous callers may ask for; all when empty.
@@ -112,7 +112,7 @@ impl<S> HttpService<S> {
     /// Callers without credentials act as `user`. Only for a service that no stranger reaches.
     #[must_use]
     pub fn identity(self, user: UserInfo) -> Self {
-        self.map(|c| c.identity = Some(user))
+        self.map(|c| c.identity = Some(Arc::new(user)))
     }
 
     /// Asks this authenticator too, after those added before it.
@@ -334,7 +334,7 @@ impl Shared {
         parts: &Parts,
         notes: &Notes,
         audit_id: &HeaderValue,
-        user: Option<UserInfo>,
+        user: Option<Arc<UserInfo>>,
         error: &ApiError,
     ) {
         let Some(audit) = &self.config.audit else { return };
@@ -350,15 +350,18 @@ impl Shared {
     }
 
     /// Who asks (the connection's certificate, then a header, then nobody), and who sent it, where that is someone else.
-    async fn authenticate(&self, parts: &mut Parts) -> Result<(UserInfo, Option<UserInfo>), ApiError> {
+    async fn authenticate(
+        &self,
+        parts: &mut Parts,
+    ) -> Result<(Arc<UserInfo>, Option<Arc<UserInfo>>), ApiError> {
         let config = &self.config;
-        let mut found = config.front_proxy.as_ref().and_then(|proxy| proxy.user_of(parts));
+        let mut found = config.front_proxy.as_ref().and_then(|proxy| proxy.user_of(parts)).map(Arc::new);
         if found.is_none() {
-            found = parts.extensions.get::<PeerIdentity>().map(|peer| (*peer.0).clone());
+            found = parts.extensions.get::<PeerIdentity>().map(|peer| peer.0.clone());
         }
         if found.is_none() {
             for authenticator in &config.authenticators {
-                found = authenticator.authenticate(parts).await?;
+                found = authenticator.authenticate(parts).await?.map(Arc::new);
                 if found.is_some() {
                     break;
                 }
@@ -368,7 +371,7 @@ impl Shared {
         let user = match (found, &config.identity) {
             (Some(user), _) => user,
             (None, Some(user)) if !credentials => user.clone(),
-            (None, None) if config.lets_strangers(parts) && !credentials => anonymous(),
+            (None, None) if config.lets_strangers(parts) && !credentials => Arc::new(anonymous()),
             _ => return Err(ApiError::new(Reason::Unauthorized, "Unauthorized")),
         };
         let sender = Impersonation::is_asked(&parts.headers).then(|| user.clone());
@@ -385,7 +388,7 @@ impl Shared {
 struct Progress {
     shape: Shape,
     /// Who asks, once that is known and someone wants to know.
-    user: Option<UserInfo>,
+    user: Option<Arc<UserInfo>>,
     /// Whether the service below has it.
     arrived: bool,
 }
@@ -398,7 +401,7 @@ fn no_content() -> Response<Body> {
 }
 
 /// What an audit log wants to know of a request beside the request itself.
-fn origin(parts: &Parts, audit_id: &HeaderValue, sender: Option<UserInfo>) -> Origin {
+fn origin(parts: &Parts, audit_id: &HeaderValue, sender: Option<Arc<UserInfo>>) -> Origin {
     Origin {
         audit_id: audit_id.to_str().unwrap_or("").to_owned(),
         uri: parts.uri.path_and_query().map(|p| p.as_str().to_owned()).unwrap_or_default(),

@@ -58,7 +58,7 @@ async fn a_certificate_is_an_identity_and_shutdown_ends_watches() {
 
     let shutdown = CancellationToken::new();
     let inner = tower::service_fn(async |request: ApiRequest| {
-        let name = request.user.username.unwrap_or_default();
+        let name = request.user.username.clone().unwrap_or_default();
         Ok::<_, ApiError>(ApiResponse::new(200, ResponseBody::Value(serde_json::json!({ "name": name }))))
     });
     let service = HttpService::new(inner).anonymous(true).closing(shutdown.clone());
@@ -102,7 +102,7 @@ async fn front_proxies_name_users_and_certificates_change() {
     let server = Server::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap().front_proxies(front);
     let address = server.local_addr();
     let inner = tower::service_fn(async |request: ApiRequest| {
-        let name = request.user.username.unwrap_or_default();
+        let name = request.user.username.clone().unwrap_or_default();
         Ok::<_, ApiError>(ApiResponse::new(200, ResponseBody::Value(serde_json::json!({ "name": name }))))
     });
     let shutdown = CancellationToken::new();

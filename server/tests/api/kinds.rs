@@ -119,11 +119,11 @@ async fn a_certificate_request_is_approved_by_its_own_way() {
     let wish = json!({"metadata": {"name": "r"}, "spec": {"request": pem, "usages": ["client auth"],
         "signerName": "example.com/signer", "username": "somebody else", "groups": ["system:masters"]}});
     let mut request = requests(Verb::Create, None).body(ContentType::Json, wish);
-    request.user = UserInfo {
+    request.user = Arc::new(UserInfo {
         username: Some("me".to_owned()),
         groups: Some(vec!["us".to_owned()]),
         ..UserInfo::default()
-    };
+    });
     let mut made = plane.value(request).await.unwrap();
     assert_eq!((&made["spec"]["username"], &made["spec"]["groups"]), (&json!("me"), &json!(["us"])));
     made["status"] = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "Fine"}]});

@@ -61,7 +61,7 @@ impl Plane {
 
     pub(crate) async fn make_as(&self, who: &UserInfo, what: &str, object: Value) -> Result<Value, ApiError> {
         let mut request = ask(Verb::Create, what, None).body(ContentType::Json, object);
-        request.user = who.clone();
+        request.user = who.clone().into();
         self.value(request).await
     }
 
@@ -86,13 +86,13 @@ impl Plane {
         patch: Value,
     ) -> Result<Value, ApiError> {
         let mut request = ask(Verb::Patch, what, Some(name)).body(ContentType::MergePatch, patch);
-        request.user = who.clone();
+        request.user = who.clone().into();
         self.value(request).await
     }
 
     pub(crate) async fn drop_as(&self, who: &UserInfo, what: &str, name: &str) -> Result<Value, ApiError> {
         let mut request = ask(Verb::Delete, what, Some(name));
-        request.user = who.clone();
+        request.user = who.clone().into();
         self.value(request).await
     }
 

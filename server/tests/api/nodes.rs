@@ -58,7 +58,7 @@ async fn a_node_describes_itself_within_bounds() {
         ("n1", "ok"),
     ] {
         let mut request = lease(name);
-        request.user = n1.clone();
+        request.user = n1.clone().into();
         assert_eq!(told(plane.send(request).await), want);
     }
     let slice = json!({"metadata": {"name": "s"}, "spec": {"driver": "d.example.com", "nodeName": "n2",
@@ -136,7 +136,7 @@ async fn a_node_makes_mirror_pods_and_ends_its_own() {
     let token = async |who: &UserInfo, spec: Value| {
         let mut request = ask(Verb::Create, "serviceaccounts/token", Some("default"))
             .body(ContentType::Json, json!({"spec": spec}));
-        request.user = who.clone();
+        request.user = who.clone().into();
         told(plane.send(request).await)
     };
     let refused = |why: &str| format!("403 serviceaccounts \"default\" is forbidden: {why}");

@@ -127,7 +127,7 @@ async fn conditions_and_selectors_narrow_a_policy() {
     create(&plane, map("b", json!({}))).await.unwrap();
     create(&plane, map("a", json!({}))).await.unwrap_err();
     let mut request = creation(map("a", json!({})));
-    request.user = UserInfo { username: Some("me".to_owned()), ..UserInfo::default() };
+    request.user = Arc::new(UserInfo { username: Some("me".to_owned()), ..UserInfo::default() });
     plane.send(request).await.unwrap();
     let elsewhere = ApiRequest::resource(Verb::Create, maps(), Some("kube-system"), None);
     plane.send(elsewhere.body(ContentType::Json, map("a", json!({})))).await.unwrap();
@@ -220,7 +220,7 @@ async fn expressions_ask_the_authorizer() {
         {"expression": "!authorizer.serviceAccount('default', 'leader').group('').resource('configmaps').check('bless').allowed()"}]});
     validating(&plane, spec, json!({})).await;
     let mut request = creation(map("a", json!({})));
-    request.user.username = Some("leader".to_owned());
+    request.user = Arc::new(UserInfo { username: Some("leader".to_owned()), ..UserInfo::default() });
     plane.send(request).await.unwrap();
     let error = create(&plane, map("b", json!({}))).await.unwrap_err();
     assert!(error.message().ends_with("bless it first"), "{error}");
@@ -291,7 +291,7 @@ async fn a_policy_changes_what_is_written() {
                 "[JSONPatch{op: 'test', path: '/metadata/labels/owner', value: variables.owner}, JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a.io/n'), value: string(size(object.data))}]"}}]});
     policy(&plane, "mutating", spec, json!({})).await;
     let mut request = creation(map("a", json!({"k": "v"})));
-    request.user.username = Some("jane".to_owned());
+    request.user = Arc::new(UserInfo { username: Some("jane".to_owned()), ..UserInfo::default() });
     let made = plane.value(request).await.unwrap();
     assert_eq!(made["metadata"]["labels"], json!({"app": "a", "owner": "jane", "a.io/n": "1"}));
     assert_eq!(made["data"], json!({"k": "v"}));

@@ -9,7 +9,7 @@ use super::json::{at, containers, list, sub, text};
 use super::{Admission, AdmissionRequest, Operation, forbidden};
 use checks::{Found, evaluate, told};
 use futures::future::BoxFuture;
-use kubewright_core::{ApiError, ErrorList, GroupVersionResource, meta};
+use kubewright_core::{ApiError, ErrorList, GroupVersionResource, LabelMap, meta};
 use serde_json::Value;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,14 +123,14 @@ impl Admission for PodSecurity {
     }
 }
 
-fn labels_of(request: &AdmissionRequest<'_>) -> Result<BTreeMap<SmolStr, SmolStr>, ApiError> {
+fn labels_of(request: &AdmissionRequest<'_>) -> Result<LabelMap, ApiError> {
     let namespaces = GroupVersionResource::new("", "v1", "namespaces");
     match request.reader.get(&namespaces, "", request.namespace) {
         Ok(Some(namespace)) if has_policy(namespace.header().labels.keys().map(SmolStr::as_str)) => {
             Ok(namespace.header().labels.clone())
         }
-        Ok(_) => Ok(BTreeMap::new()),
-        Err(e) if e.is_not_found() => Ok(BTreeMap::new()),
+        Ok(_) => Ok(LabelMap::default()),
+        Err(e) if e.is_not_found() => Ok(LabelMap::default()),
         Err(e) => Err(e),
     }
 }

@@ -76,7 +76,8 @@ where
 fn request(verb: Verb, name: Option<&str>) -> ApiRequest {
     let mut request = ApiRequest::resource(verb, ClusterRole::resource(), None, name);
     let user = "system:serviceaccount:kube-system:clusterrole-aggregation-controller";
-    request.user = authenticated(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
+    request.user =
+        authenticated(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]).into();
     request.user_agent = "clusterrole-aggregation-controller".into();
     request
 }

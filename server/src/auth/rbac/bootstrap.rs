@@ -64,7 +64,7 @@ fn extension_reader() -> ApiRequest {
         "name": "extension-apiserver-authentication-reader", "namespace": "kube-system",
         "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}, "annotations": {AUTOUPDATE: "true"}}});
     let mut request = ApiRequest::resource(Verb::Create, roles, Some("kube-system"), None);
-    request.user = authenticated("system:apiserver", &[super::MASTERS]);
+    request.user = authenticated("system:apiserver", &[super::MASTERS]).into();
     request.user_agent = "kube-apiserver".into();
     request.body(ContentType::Json, role)
 }
@@ -157,7 +157,7 @@ fn encode<K: Resource>(object: &K) -> Result<Value, ApiError> {
 
 fn request<K: Resource>(verb: Verb, name: Option<&str>) -> ApiRequest {
     let mut request = ApiRequest::resource(verb, K::resource(), None, name);
-    request.user = authenticated("system:apiserver", &[super::MASTERS]);
+    request.user = authenticated("system:apiserver", &[super::MASTERS]).into();
     request.user_agent = "kube-apiserver".into();
     request
 }
