@@ -57,19 +57,33 @@ impl Scheduler {
         self.awaiting.remove(key);
         self.release(&flight.pod.info, now);
         let info = flight.pod.info.clone();
-        self.queue.requeue(flight.pod, Vec::new(), true, now, &ProfileOrder(&self.profiles));
+        let plugins = self.profile(info.scheduler_name()).into_iter().flat_map(|p| p.at(Points::RESERVE));
+        let wait = plugins.filter_map(|p| p.back_off(&info)).max();
+        let until = wait.map(|wait| now.checked_add(wait).unwrap_or(Timestamp::MAX));
+        self.queue.requeue_after(flight.pod, until, now, &ProfileOrder(&self.profiles));
         Some(info)
     }
 
     /// A pod was held, or waited, for longer than it may.
     pub(crate) fn overdue(&mut self, key: &PodKey, stage: Stage, now: Timestamp) -> Option<Decision> {
+        let requests = match stage {
+            Stage::Awaiting => self.withdraw(&self.in_flight.get(key)?.pod.info),
+            _ => Vec::new(),
+        };
         let pod = self.failed(key, now)?;
         let refusal = match stage {
             Stage::Held => Refusal::new("rejected due to timeout while waiting on permit"),
             _ => Refusal::error("timed out waiting for what was asked for before the binding"),
         };
         let diagnosis = refused_try(&self.nodes, "Scheduler", refusal);
-        Some(Decision::Unschedulable { pod, diagnosis, nominated: None, displaced: Vec::new() })
+        Some(Decision::Unschedulable { pod, diagnosis, nominated: None, displaced: Vec::new(), requests })
+    }
+
+    /// What takes back what PreBind brought about for a pod.
+    fn withdraw(&self, info: &PodInfo) -> Vec<ApiRequest> {
+        let plugins = self.profile(info.scheduler_name()).into_iter().flat_map(|p| p.at(Points::PRE_BIND));
+        let cx = CycleContext::new(info, &self.nodes, None);
+        plugins.flat_map(|p| p.withdraw(cx)).collect()
     }
 
     /// Lets a pod go on that a Permit plugin holds.
@@ -127,6 +141,7 @@ impl Scheduler {
             }
             Err((plugin, refusal)) => {
                 self.awaiting.remove(key);
+                self.asked = self.withdraw(&info);
                 let flight = self.in_flight.remove(key)?;
                 Some(self.give_up(flight.pod, plugin, refusal, now))
             }
@@ -219,7 +234,7 @@ impl Scheduler {
             Err((plugin, refusal)) => return self.give_up(pod, plugin, refusal, now),
         };
         // What must come before the binding is sent with it where nothing has to be waited for.
-        let waits = !before.is_empty() && self.is_prepared(&info, node) != Ok(true);
+        let waits = self.is_prepared(&info, node) != Ok(true);
         if !waits {
             return self.send_binding(pod, node, before, now);
         }

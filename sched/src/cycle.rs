@@ -6,12 +6,13 @@ use crate::class_cache::ClassCache;
 use crate::diagnosis::{Diagnosis, NodeRefusal, Refusal};
 use crate::explain::Scored;
 use crate::framework::{
-    CycleContext, Locality, NodeScore, Plugin, Points, PostFilter, PreFilter, State, Trial,
+    CycleContext, Locality, NodeScore, Plugin, Points, PostFilter, PreFilter, PreScore, State, Trial,
 };
 use crate::node::{NodeIndex, NodeTable};
 use crate::objects::Watched;
 use crate::pod::PodInfo;
 use crate::profile::Profile;
+use kubewright_core::ApiRequest;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -83,6 +84,8 @@ impl CycleCache {
         for (plugin, _) in profile.plugins().filter(|(p, _)| p.watches(pod).has(apart)) {
             match plugin.pre_filter(CycleContext::new(pod, nodes, None)) {
                 PreFilter::Skip => {}
+                // What is scored by volumes or devices needs a look at all nodes.
+                PreFilter::Continue(state) if scores(plugin, pod, nodes, state.as_ref()) => return None,
                 PreFilter::Continue(state) => asked.push((plugin, state)),
                 PreFilter::Refuse(_) | PreFilter::Restrict(..) => return None,
             }
@@ -212,10 +215,10 @@ impl CycleCache {
         pod: &PodInfo,
         nodes: &mut NodeTable,
         diagnosis: &mut Diagnosis,
-    ) -> PostFilter {
+    ) -> (PostFilter, Vec<ApiRequest>) {
         let mut cache = self.take(pod);
         cache.refresh(profile, pod, nodes);
-        let mut texts = Vec::new();
+        let (mut texts, mut all) = (Vec::new(), Vec::new());
         let mut result = None;
         for (at, (plugin, _)) in profile.plugins().enumerate() {
             if !plugin.points().contains(Points::POST_FILTER) {
@@ -236,6 +239,10 @@ impl CycleCache {
             }
             match answer {
                 PostFilter::Nothing(text) => texts.extend((!text.is_empty()).then_some(text)),
+                PostFilter::Request { requests, message } => {
+                    texts.push(message);
+                    all.extend(requests);
+                }
                 nominate => {
                     result = Some(nominate);
                     break;
@@ -243,7 +250,7 @@ impl CycleCache {
             }
         }
         self.put(cache);
-        result.unwrap_or_else(|| PostFilter::Nothing(texts.join(", ")))
+        (result.unwrap_or_else(|| PostFilter::Nothing(texts.join(", "))), all)
     }
 
     /// The scores of a node and of those that come next to it, by plugin.
@@ -428,6 +435,14 @@ impl CycleCache {
         }
         self.feasible[0].1.node
     }
+}
+
+/// Whether a plugin scores nodes for a pod.
+fn scores(plugin: &dyn Plugin, pod: &PodInfo, nodes: &NodeTable, state: Option<&State>) -> bool {
+    let points = plugin.points();
+    points.contains(Points::SCORE)
+        && !(points.contains(Points::PRE_SCORE)
+            && matches!(plugin.pre_score(CycleContext::new(pod, nodes, state), &[]), PreScore::Skip))
 }
 
 /// The filters that look beyond one node, for a cell.

@@ -141,10 +141,17 @@ pub enum PreScore {
 pub type Verdict = Result<(), Refusal>;
 
 /// What PostFilter says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum PostFilter {
     /// It can't help; what the message of the failed try shall end with.
     Nothing(String),
+    /// These requests, sent in order, may make a later try succeed; the plugins after this one are asked as well.
+    Request {
+        /// The requests.
+        requests: Vec<ApiRequest>,
+        /// What the message of the failed try shall end with.
+        message: String,
+    },
     /// Once these pods are gone from this node, the pod will fit there.
     Nominate {
         /// The node.
@@ -409,6 +416,19 @@ pub trait Plugin: Send + Sync + 'static {
     fn is_prepared(&self, cx: CycleContext<'_>, node: NodeIndex) -> Result<bool, Refusal> {
         let _ = (cx, node);
         Ok(true)
+    }
+
+    /// Requests that take back what PreBind's requests brought about, where [`Plugin::is_prepared`] failed or took too long: sent in
+    /// order, nothing depends on their answers. A plugin that names [`Points::PRE_BIND`] alone is asked.
+    fn withdraw(&self, cx: CycleContext<'_>) -> Vec<ApiRequest> {
+        let _ = cx;
+        Vec::new()
+    }
+
+    /// How long a pod that gave its place back waits at least before the next try, where its own back-off is shorter.
+    fn back_off(&self, pod: &PodInfo) -> Option<Duration> {
+        let _ = pod;
+        None
     }
 
     /// Bind: the request that binds the pod; `None` leaves it to the next plugin.

@@ -12,6 +12,7 @@ use crate::pod::{PodInfo, PodKey};
 use crate::queue::QueuedPod;
 use kubewright_core::ApiRequest;
 use std::cmp::Ordering;
+use std::time::Duration;
 
 /// Shows only some points of a plugin.
 pub(crate) struct Masked {
@@ -102,6 +103,12 @@ impl Plugin for Masked {
     }
     fn is_prepared(&self, cx: CycleContext<'_>, node: NodeIndex) -> Result<bool, Refusal> {
         self.plugin.is_prepared(cx, node)
+    }
+    fn withdraw(&self, cx: CycleContext<'_>) -> Vec<ApiRequest> {
+        self.plugin.withdraw(cx)
+    }
+    fn back_off(&self, pod: &PodInfo) -> Option<Duration> {
+        self.plugin.back_off(pod)
     }
     fn bind(&self, cx: CycleContext<'_>, node: NodeIndex) -> Option<ApiRequest> {
         self.plugin.bind(cx, node)

@@ -192,6 +192,21 @@ impl Queue {
         self.insert(pod, wanted, order);
     }
 
+    /// Puts a pod back that gave its place back: it backs off, until this time at least.
+    pub fn requeue_after(
+        &mut self,
+        mut pod: QueuedPod,
+        until: Option<Timestamp>,
+        now: Timestamp,
+        order: &dyn QueueOrder,
+    ) {
+        pod.failed = now;
+        pod.refused_by = Vec::new();
+        let ready = until.map_or(self.ready_at(&pod), |until| until.max(self.ready_at(&pod)));
+        let wanted = if ready <= now { Wanted::Active } else { Wanted::BackOff(ready) };
+        self.insert(pod, wanted, order);
+    }
+
     /// Takes the first active pod, counting the try.
     pub fn pop(&mut self, order: &dyn QueueOrder) -> Option<QueuedPod> {
         loop {

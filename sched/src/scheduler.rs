@@ -73,6 +73,8 @@ pub enum Decision {
         nominated: Option<(SmolStr, Vec<PodKey>)>,
         /// Pods whose nomination is over, this one perhaps among them: what their status says of it is to be cleared.
         displaced: Vec<PodKey>,
+        /// To be sent in order: what plugins ask for so that a later try may succeed. Nothing depends on the answers.
+        requests: Vec<ApiRequest>,
     },
 }
 
@@ -96,6 +98,8 @@ pub struct Scheduler {
     pub(crate) victims: FxHashMap<PodKey, Vec<PodKey>>,
     /// Pods whose nomination ended in this try.
     displaced: Vec<PodKey>,
+    /// What plugins ask for in this try.
+    pub(crate) asked: Vec<ApiRequest>,
     /// Who waits for a victim to go.
     pub(crate) waited_for: FxHashMap<PodKey, PodKey>,
     attempts: Attempts,
@@ -146,6 +150,7 @@ impl Scheduler {
             victims: FxHashMap::default(),
             waited_for: FxHashMap::default(),
             displaced: Vec::new(),
+            asked: Vec::new(),
             attempts: Attempts::default(),
             trace: None,
             tie: seed,
@@ -499,8 +504,10 @@ impl Scheduler {
             return None;
         }
         let (profile, cache) = self.profiles.iter_mut().find(|(p, _)| p.name() == info.scheduler_name())?;
-        match cache.post_filter(profile, info, &mut self.nodes, diagnosis) {
-            PostFilter::Nothing(text) => {
+        let (answer, asked) = cache.post_filter(profile, info, &mut self.nodes, diagnosis);
+        self.asked.extend(asked);
+        match answer {
+            PostFilter::Nothing(text) | PostFilter::Request { message: text, .. } => {
                 diagnosis.post_filter = text;
                 if on.is_some() {
                     self.settle_nomination(&info.key);
@@ -547,7 +554,8 @@ impl Scheduler {
         let retry = diagnosis.is_error();
         self.queue.requeue(pod, diagnosis.plugins(), retry, now, &ProfileOrder(&self.profiles));
         let displaced = std::mem::take(&mut self.displaced);
-        Decision::Unschedulable { pod: info, diagnosis, nominated, displaced }
+        let requests = std::mem::take(&mut self.asked);
+        Decision::Unschedulable { pod: info, diagnosis, nominated, displaced, requests }
     }
 }
 

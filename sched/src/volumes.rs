@@ -22,6 +22,62 @@ pub enum Disk {
     Rbd(Vec<SmolStr>, SmolStr, SmolStr),
     /// An iSCSI target: shared by readers.
     Iscsi(SmolStr),
+    /// An Azure disk: its sharing is not restricted, it only counts.
+    Azure(SmolStr),
+    /// A Cinder volume: likewise.
+    Cinder(SmolStr),
+}
+
+impl Disk {
+    /// The CSI driver that looks after such disks today, with the disk's handle there.
+    pub(crate) fn migrated(&self) -> Option<(&'static str, SmolStr)> {
+        match self {
+            Disk::Gce(name) => Some((GCE, name.clone())),
+            Disk::Aws(id) => Some((AWS, aws_handle(id))),
+            Disk::Azure(uri) => Some((AZURE, uri.clone())),
+            Disk::Cinder(id) => Some((CINDER, id.clone())),
+            Disk::Rbd(..) | Disk::Iscsi(_) => None,
+        }
+    }
+}
+
+const AWS: &str = "ebs.csi.aws.com";
+const GCE: &str = "pd.csi.storage.gke.io";
+const AZURE: &str = "disk.csi.azure.com";
+const CINDER: &str = "cinder.csi.openstack.org";
+
+/// `aws://ZONE/vol-1` and `vol-1` are the same.
+fn aws_handle(id: &str) -> SmolStr {
+    id.rsplit('/').next().unwrap_or(id).into()
+}
+
+/// The driver of a volume with its handle there; of volumes of the types that became drivers of their own, theirs.
+pub(crate) fn driver_of(volume: &PersistentVolume) -> Option<(SmolStr, SmolStr)> {
+    let spec = volume.spec.as_ref()?;
+    if let Some(csi) = &spec.csi {
+        return Some((csi.driver.as_str().into(), csi.volume_handle.as_str().into()));
+    }
+    let (driver, handle) = if let Some(d) = &spec.aws_elastic_block_store {
+        (AWS, aws_handle(&d.volume_id))
+    } else if let Some(d) = &spec.gce_persistent_disk {
+        (GCE, d.pd_name.as_str().into())
+    } else if let Some(d) = &spec.azure_disk {
+        (AZURE, d.disk_uri.as_str().into())
+    } else {
+        (CINDER, spec.cinder.as_ref()?.volume_id.as_str().into())
+    };
+    Some((SmolStr::new_static(driver), handle))
+}
+
+/// The driver that a provisioner's volumes are of.
+pub(crate) fn driver_of_provisioner(provisioner: &str) -> &str {
+    match provisioner {
+        "kubernetes.io/aws-ebs" => AWS,
+        "kubernetes.io/gce-pd" => GCE,
+        "kubernetes.io/azure-disk" => AZURE,
+        "kubernetes.io/cinder" => CINDER,
+        other => other,
+    }
 }
 
 /// A volume of a pod that matters to placement.
@@ -49,6 +105,8 @@ pub(crate) fn matters(volume: &Volume) -> bool {
         || volume.ephemeral.is_some()
         || volume.gce_persistent_disk.is_some()
         || volume.aws_elastic_block_store.is_some()
+        || volume.azure_disk.is_some()
+        || volume.cinder.is_some()
         || volume.rbd.is_some()
         || volume.iscsi.is_some()
 }
@@ -71,6 +129,10 @@ fn read(pod: &Pod, volume: &Volume) -> Option<PodVolume> {
         (Disk::Gce(d.pd_name.as_str().into()), d.read_only)
     } else if let Some(d) = &volume.aws_elastic_block_store {
         (Disk::Aws(d.volume_id.as_str().into()), d.read_only)
+    } else if let Some(d) = &volume.azure_disk {
+        (Disk::Azure(d.disk_uri.as_str().into()), d.read_only)
+    } else if let Some(d) = &volume.cinder {
+        (Disk::Cinder(d.volume_id.as_str().into()), d.read_only)
     } else if let Some(d) = &volume.rbd {
         let monitors = d.monitors.iter().map(SmolStr::new).collect();
         let pool = d.pool.as_deref().unwrap_or("rbd");

@@ -61,6 +61,28 @@ fn a_gang_is_bound_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_gang_that_gave_up_backs_off_longer_each_time() {
+    let gang = defaults().plugin(Gang::new(Duration::from_secs(5)));
+    let mut c = cluster(gang, &[node("a", json!({})), node("b", json!({}))]);
+    c.add(&member("p0", 3));
+    // Two have a place or try; the third never comes.
+    for wait in [10, 20, 40] {
+        assert_eq!(c.next(), "waits");
+        c.pass(5);
+        assert_eq!(c.scheduler.nodes().placed_count(), 0, "it gave up");
+        c.pass(wait - 1);
+        assert_eq!(c.next(), "idle", "it leaves the room to others for {wait} s");
+        c.pass(1);
+    }
+    assert_eq!(c.next(), "waits");
+    c.add(&member("p1", 3));
+    assert_eq!(c.next(), "waits");
+    c.node(&node("c", json!({})));
+    assert!(["a", "b", "c"].contains(&c.place(&member("p2", 3)).as_str()));
+    c.scheduler.take_prepared(at(c.now));
+}
+
+#[test]
 fn quotas_are_lent_but_never_exceeded() {
     let quota = |min: i64, max: i64| {
         let amounts = |cpu: i64| Amounts { milli_cpu: cpu * 1000, memory: i64::MAX / 4 };

@@ -79,7 +79,12 @@ fn tried(s: &mut Scheduler, name: &str, seconds: i64) -> Decision {
     s.advance(at(seconds));
     loop {
         let decision = s.schedule_one(at(seconds)).expect("it is tried");
-        let (Decision::Bind { pod, .. } | Decision::Unschedulable { pod, .. }) = &decision else { continue };
+        let (Decision::Bind { pod, .. }
+        | Decision::Prepare { pod, .. }
+        | Decision::Unschedulable { pod, .. }) = &decision
+        else {
+            continue;
+        };
         if pod.key.name == name {
             return decision;
         }
@@ -385,4 +390,207 @@ fn what_a_claim_showed_is_free_when_the_claim_goes() {
     shown["status"] = json!({});
     apply(&mut s, "resourceclaims", shown);
     assert_eq!(bound(tried(&mut s, "q", 100)).0, "a");
+}
+
+/// A device that claims share.
+fn link(name: &str, policy: Value) -> Value {
+    json!({"name": name, "allowMultipleAllocations": true, "capacity": {"bandwidth": {"value": "10", "requestPolicy": policy}}})
+}
+
+fn shares(s: &mut Scheduler, name: &str, bandwidth: Option<&str>) -> Result<Value, String> {
+    let over = bandwidth.map_or(json!({}), |b| json!({"capacity": {"requests": {"bandwidth": b}}}));
+    claim(s, name, json!({"requests": [exactly("r", over)]}));
+    match add(s, &uses(name, &[name])) {
+        decision @ Decision::Bind { .. } => Ok(bound(decision).1["devices"]["results"][0].clone()),
+        other => Err(refused(other)),
+    }
+}
+
+#[test]
+fn claims_share_a_device_as_far_as_its_capacity_goes() {
+    let policy = json!({"default": "1", "validRange": {"min": "2", "max": "8", "step": "2"}});
+    let mut s = scheduler();
+    slice(&mut s, "of-a", json!({"nodeName": "a", "devices": [link("l0", policy)]}));
+    // Three is rounded up to four; what asks for nothing gets the default.
+    let first = shares(&mut s, "c", Some("3")).unwrap();
+    assert_eq!(first["consumedCapacity"], json!({"bandwidth": "4"}));
+    let second = shares(&mut s, "d", None).unwrap();
+    assert_eq!(second["consumedCapacity"], json!({"bandwidth": "1"}));
+    assert!(first["shareID"].is_string() && first["shareID"] != second["shareID"]);
+    let more_than_allowed = shares(&mut s, "e", Some("9")).unwrap_err();
+    assert!(more_than_allowed.contains("cannot allocate all claims"), "{more_than_allowed}");
+    assert!(shares(&mut s, "f", Some("6")).is_err(), "five are left");
+    assert!(shares(&mut s, "g", Some("5")).is_err(), "which would be six");
+    assert_eq!(shares(&mut s, "h", Some("4")).unwrap()["device"], "l0");
+    // What the claims show counts like what is on its way.
+    for (name, result) in [("c", first), ("d", second)] {
+        let shown = json!({"metadata": {"namespace": "n", "name": name, "uid": name, "resourceVersion": "8"},
+            "spec": {"devices": {"requests": [exactly("r", json!({}))]}},
+            "status": {"allocation": {"devices": {"results": [result]}}}});
+        apply(&mut s, "resourceclaims", shown);
+    }
+    assert!(shares(&mut s, "i", Some("2")).is_err());
+    assert_eq!(shares(&mut s, "j", None).unwrap()["device"], "l0");
+    assert!(shares(&mut s, "k", None).is_err(), "all is given away");
+}
+
+#[test]
+fn shares_of_one_device_are_not_distinct() {
+    let values = json!({"default": "1", "validValues": ["1", "5"]});
+    let two = json!({"requests": [exactly("r", json!({"count": 2, "capacity": {"requests": {"bandwidth": "2"}}}))]});
+    let mut apart = two.clone();
+    apart["constraints"] = json!([{"distinctAttribute": "gpu.example.com/id"}]);
+    let with_id = |name: &str| {
+        let mut device = link(name, values.clone());
+        device["attributes"] = json!({"id": {"string": name}});
+        device
+    };
+    let mut s = scheduler();
+    slice(&mut s, "of-a", json!({"nodeName": "a", "devices": [with_id("l0")]}));
+    claim(&mut s, "apart", apart.clone());
+    assert!(refused(add(&mut s, &uses("apart", &["apart"]))).contains("cannot allocate all claims"));
+    claim(&mut s, "both", two);
+    let (_, allocation) = bound(add(&mut s, &uses("both", &["both"])));
+    assert_eq!(devices(&allocation), [("r".to_owned(), "l0".to_owned()), ("r".to_owned(), "l0".to_owned())]);
+    assert_eq!(allocation["devices"]["results"][0]["consumedCapacity"], json!({"bandwidth": "5"}));
+    slice(&mut s, "of-b", json!({"nodeName": "b", "devices": [with_id("l1"), with_id("l2")]}));
+    assert_eq!(bound(tried(&mut s, "apart", 100)).0, "b");
+}
+
+#[test]
+fn attributes_may_be_lists() {
+    let of =
+        |name: &str, fabrics: Value| json!({"name": name, "attributes": {"fabric": {"strings": fabrics}}});
+    let devices_of_a = [of("x", json!(["f1", "f2"])), of("y", json!(["f3"])), of("z", json!(["f2", "f4"]))];
+    let wanted = |constraint: &str| {
+        let mut s = scheduler();
+        slice(&mut s, "of-a", json!({"nodeName": "a", "devices": devices_of_a}));
+        claim(
+            &mut s,
+            "c",
+            json!({"requests": [exactly("r", json!({"count": 2}))],
+            "constraints": [{constraint: "gpu.example.com/fabric"}]}),
+        );
+        let (_, allocation) = bound(add(&mut s, &uses("p", &["c"])));
+        devices(&allocation).into_iter().map(|(_, d)| d).collect::<Vec<_>>()
+    };
+    assert_eq!(wanted("matchAttribute"), ["x", "z"], "they have one value in common");
+    assert_eq!(wanted("distinctAttribute"), ["x", "y"], "they have none in common");
+}
+
+#[test]
+fn the_node_with_the_better_alternative_is_preferred() {
+    let sub = |name: &str, class: &str| json!({"name": name, "deviceClassName": class});
+    let request =
+        json!({"requests": [{"name": "r", "firstAvailable": [sub("best", "new"), sub("good", "old")]}]});
+    for (new_on, old_on) in [("a", "b"), ("b", "a")] {
+        let mut s = scheduler();
+        class(&mut s, "new", &format!("device.attributes['{DRIVER}'].model == 'new'"));
+        class(&mut s, "old", &format!("device.attributes['{DRIVER}'].model == 'old'"));
+        slice(&mut s, "1", json!({"nodeName": new_on, "devices": [gpu("x", "new", 0)]}));
+        slice(&mut s, "2", json!({"nodeName": old_on, "devices": [gpu("y", "old", 0)]}));
+        claim(&mut s, "c", request.clone());
+        let (node, allocation) = bound(add(&mut s, &uses("p", &["c"])));
+        assert_eq!(
+            (node.as_str(), devices(&allocation)),
+            (new_on, vec![("r/best".to_owned(), "x".to_owned())])
+        );
+    }
+}
+
+/// A claim that shows an allocation.
+fn shown(name: &str, version: &str, allocation: &Value, users: &[&str], statuses: Value) -> Value {
+    let users: Vec<Value> = users.iter().map(|u| json!({"resource": "pods", "name": u, "uid": u})).collect();
+    json!({"metadata": {"namespace": "n", "name": name, "uid": name, "resourceVersion": version},
+        "spec": {"devices": {"requests": [exactly("r", json!({}))]}},
+        "status": {"allocation": allocation, "reservedFor": users, "devices": statuses}})
+}
+
+#[test]
+fn a_pod_waits_until_its_devices_are_ready() {
+    let fabric = |name: &str, plain: bool| {
+        let mut device = gpu(name, "old", 0);
+        if !plain {
+            device["bindingConditions"] = json!(["Attached"]);
+            device["bindingFailureConditions"] = json!(["Broken"]);
+        }
+        device
+    };
+    let prepared = |s: &mut Scheduler| {
+        let Decision::Prepare { requests, node, .. } = add(s, &uses("p", &["c"])) else { panic!("it waits") };
+        let RequestBody::Value { value, .. } = &requests[1].body else { panic!("a patch") };
+        (node.to_string(), value["status"]["allocation"].clone())
+    };
+    let condition = |kind: &str| {
+        json!([{"driver": DRIVER, "pool": "of-a", "device": "a0", "conditions": [{"type": kind, "status": "True",
+            "reason": "r", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}])
+    };
+    for (kind, good) in [("Attached", true), ("Broken", false)] {
+        let mut s = scheduler();
+        slice(&mut s, "of-a", json!({"nodeName": "a", "devices": [fabric("a0", false)]}));
+        claim(&mut s, "c", json!({"requests": [exactly("r", json!({}))]}));
+        let (node, allocation) = prepared(&mut s);
+        assert_eq!(node, "a");
+        assert_eq!(allocation["devices"]["results"][0]["bindingConditions"], json!(["Attached"]));
+        assert!(s.prepared(&PodKey::new("n", "p"), at(1)).is_none(), "nothing is attached yet");
+        apply(&mut s, "resourceclaims", shown("c", "8", &allocation, &["p"], json!([])));
+        assert!(s.take_prepared(at(2)).is_empty());
+        apply(&mut s, "resourceclaims", shown("c", "9", &allocation, &["p"], condition(kind)));
+        match s.take_prepared(at(3)).as_slice() {
+            [Decision::Bind { node, .. }] => assert!(good && *node == "a"),
+            [Decision::Unschedulable { diagnosis, requests, .. }] => {
+                assert!(!good && diagnosis.to_string().contains("binding condition failed"), "{diagnosis}");
+                let RequestBody::Value { value, .. } = &requests[0].body else { panic!("a patch") };
+                assert_eq!(value["status"]["allocation"], Value::Null, "the device is given back");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Devices that need nothing come first.
+    let mut s = scheduler();
+    slice(&mut s, "of-a", json!({"nodeName": "a", "devices": [fabric("a0", false), fabric("a1", true)]}));
+    claim(&mut s, "c", json!({"requests": [exactly("r", json!({}))]}));
+    assert_eq!(devices(&bound(add(&mut s, &uses("p", &["c"]))).1), [("r".to_owned(), "a1".to_owned())]);
+}
+
+#[test]
+fn an_idle_claim_elsewhere_is_given_back() {
+    let there = |node: &str| {
+        json!({"devices": {"results": [{"request": "r", "driver": DRIVER, "pool": "of-a", "device": "a0"}]},
+        "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}})
+    };
+    let on_b = |name: &str| {
+        common::with(uses(name, &["c"]), "spec.nodeSelector", json!({"kubernetes.io/hostname": "b"}))
+    };
+    for (users, asked) in [(&["other"][..], 0), (&["p"][..], 1), (&[][..], 1)] {
+        let mut s = scheduler();
+        slice(&mut s, "of-a", json!({"nodeName": "a", "devices": [gpu("a0", "old", 0)]}));
+        slice(&mut s, "of-b", json!({"nodeName": "b", "devices": [gpu("b0", "old", 0)]}));
+        apply(&mut s, "resourceclaims", shown("c", "8", &there("a"), users, json!([])));
+        let decision = add(&mut s, &on_b("p"));
+        let Decision::Unschedulable { requests, diagnosis, .. } = decision else { panic!("{decision:?}") };
+        assert_eq!(requests.len(), asked, "{users:?}: {diagnosis}");
+        let said = diagnosis.to_string().contains("deallocation of ResourceClaim completed");
+        assert_eq!(said, asked > 0, "{diagnosis}");
+        claim(&mut s, "c", json!({"requests": [exactly("r", json!({}))]}));
+        assert_eq!(bound(tried(&mut s, "p", 100)).0, "b", "and allocated anew");
+    }
+}
+
+#[test]
+fn two_profiles_do_not_give_away_one_device() {
+    let profiles =
+        ["default-scheduler", "other"].map(|name| kubewright_sched::Profile::defaults(name).build().unwrap());
+    let mut s = Scheduler::new(profiles.into(), Default::default(), 1).unwrap();
+    s.apply_node(Arc::new(serde_json::from_value(node("a", json!({}))).unwrap()), at(0));
+    class(&mut s, "gpu", &format!("device.driver == '{DRIVER}'"));
+    slice(&mut s, "of-a", json!({"nodeName": "a", "devices": [gpu("a0", "old", 0)]}));
+    for name in ["c", "d"] {
+        claim(&mut s, name, json!({"requests": [exactly("r", json!({}))]}));
+    }
+    assert_eq!(bound(add(&mut s, &uses("p", &["c"]))).0, "a");
+    let other = common::with(uses("q", &["d"]), "spec.schedulerName", json!("other"));
+    assert!(refused(add(&mut s, &other)).contains("cannot allocate all claims"));
+    s.remove_pod(&PodKey::new("n", "p"), at(1));
+    assert_eq!(bound(tried(&mut s, "q", 100)).0, "a", "the place was given back");
 }

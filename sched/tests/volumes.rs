@@ -174,3 +174,98 @@ fn limits_and_sharing_are_kept() {
     assert_eq!(c.place(&disk("p")), "a");
     assert_eq!(said(&c.place(&disk("q"))), "0/1 nodes are available: 1 node(s) had no available disk.");
 }
+
+#[test]
+fn disks_of_old_types_count_for_the_drivers_that_look_after_them() {
+    let inline =
+        |n: &str, field: &str, disk: Value| pod(n, "100m", json!({"volumes": [{"name": "v", field: disk}]}));
+    let cases = [
+        ("ebs.csi.aws.com", "awsElasticBlockStore", "volumeID", json!({}), "aws://zone/vol", "vol"),
+        ("pd.csi.storage.gke.io", "gcePersistentDisk", "pdName", json!({}), "disk", "disk"),
+        ("disk.csi.azure.com", "azureDisk", "diskURI", json!({"diskName": "d"}), "uri", "uri"),
+        ("cinder.csi.openstack.org", "cinder", "volumeID", json!({}), "id", "id"),
+    ];
+    for (driver, field, key, over, id, same) in cases {
+        let disk = |id: &str| with(over.clone(), key, json!(id));
+        let mut c = Cluster::new(&[node("a", json!({}))]);
+        c.object(
+            ClusterObject::CsiNode,
+            json!({"metadata": {"name": "a"}, "spec": {"drivers": [
+            {"name": driver, "nodeID": "a", "allocatable": {"count": 1}}]}}),
+        );
+        for (name, id) in [("v", id), ("w", "else")] {
+            let old = with(volume(name, "1Gi", None), &format!("spec.{field}"), disk(id));
+            let mut old = old;
+            old["spec"].as_object_mut().unwrap().remove("csi");
+            c.object(ClusterObject::PersistentVolume, old);
+            c.object(ClusterObject::PersistentVolumeClaim, bound(name, name));
+        }
+        assert_eq!(c.place(&mounting("p", "v")), "a", "{field}");
+        let said_of = |text: String| said(&text).to_owned();
+        let full = "0/1 nodes are available: 1 node(s) exceed max volume count.";
+        assert_eq!(said_of(c.place(&mounting("q", "w"))), full, "{field}");
+        assert_eq!(said_of(c.place(&inline("r", field, disk("third")))), full, "{field} of the pod's own");
+        c.remove("p");
+        c.object(
+            ClusterObject::PersistentVolume,
+            with(volume("x", "1Gi", None), "spec.csi", json!({"driver": driver, "volumeHandle": same})),
+        );
+        c.object(ClusterObject::PersistentVolumeClaim, bound("x", "x"));
+        c.pass(600);
+        while c.next() != "idle" {}
+        c.remove("q");
+        c.remove("r");
+        assert_eq!(c.place(&mounting("s", "v")), "a", "{field}");
+        assert_eq!(c.place(&mounting("t", "x")), "a", "{field}: the same disk by its new name");
+    }
+}
+
+#[test]
+fn nodes_may_be_scored_by_what_is_left_of_their_storage() {
+    let config = |shape: Value| {
+        json!({"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+        "profiles": [{"schedulerName": "default-scheduler", "pluginConfig": [{"name": "VolumeBinding", "args": {"shape": shape}}],
+            "plugins": {"score": {"enabled": [{"name": "VolumeBinding", "weight": 50}]}}}]})
+    };
+    let empty_first = json!([{"utilization": 0, "score": 10}, {"utilization": 100, "score": 0}]);
+    let full_first = json!([{"utilization": 0, "score": 0}, {"utilization": 100, "score": 10}]);
+    for (shape, on_volumes, on_storage) in [(empty_first, "b", "b"), (full_first, "a", "a")] {
+        let read = kubewright_sched::Configuration::from_value(config(shape)).unwrap();
+        let scheduler = read.scheduler(&kubewright_sched::Registry::builtin(), 1).unwrap();
+        let mut c = Cluster { scheduler, now: 0 };
+        for name in ["a", "b"] {
+            c.node(&node(name, json!({})));
+        }
+        c.object(ClusterObject::StorageClass, class("d", "WaitForFirstConsumer"));
+        let mut waiting = claim("c", "c", json!({}));
+        waiting["spec"]["resources"] = json!({"requests": {"storage": "1Gi"}});
+        c.object(ClusterObject::PersistentVolumeClaim, waiting.clone());
+        for (name, size, on) in [("small", "2Gi", "a"), ("large", "9Gi", "b")] {
+            c.object(
+                ClusterObject::PersistentVolume,
+                with(volume(name, size, Some(on)), "spec.storageClassName", json!("c")),
+            );
+        }
+        assert_eq!(c.place(&mounting("p", "c")), format!("prepares {on_volumes}"));
+        // Without volumes, by what the drivers have left.
+        c.object(
+            ClusterObject::CsiDriver,
+            json!({"metadata": {"name": "d"}, "spec": {"storageCapacity": true}}),
+        );
+        waiting["metadata"]["name"] = json!("made");
+        waiting["spec"]["storageClassName"] = json!("e");
+        c.object(ClusterObject::PersistentVolumeClaim, waiting);
+        c.object(
+            ClusterObject::StorageClass,
+            with(class("d", "WaitForFirstConsumer"), "metadata.name", json!("e")),
+        );
+        for (node, left) in [("a", "2Gi"), ("b", "9Gi")] {
+            c.object(
+                ClusterObject::CsiStorageCapacity,
+                json!({"metadata": {"namespace": "n", "name": node}, "storageClassName": "e", "capacity": left,
+                "nodeTopology": {"matchLabels": {"kubernetes.io/hostname": node}}}),
+            );
+        }
+        assert_eq!(c.place(&mounting("q", "made")), format!("prepares {on_storage}"));
+    }
+}

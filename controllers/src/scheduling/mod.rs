@@ -217,7 +217,17 @@ impl Loop {
             }
             Decision::Wait { .. } => {}
             Decision::Consult { pod, extenders, nodes } => self.consult(pod, extenders, nodes),
-            Decision::Unschedulable { pod, diagnosis, nominated, displaced } => {
+            Decision::Unschedulable { pod, diagnosis, nominated, displaced, requests } => {
+                if !requests.is_empty() {
+                    let send = send(self.cx.clone(), requests);
+                    let key = pod.key.clone();
+                    self.calls.spawn(async move {
+                        if let Err(e) = send.await {
+                            tracing::debug!(pod = %key, error = %e, "what might help the pod was not done");
+                        }
+                        Done::Told
+                    });
+                }
                 if !displaced.is_empty() {
                     let cx = self.cx.clone();
                     self.calls.spawn(async move {

@@ -203,7 +203,8 @@ pub(super) fn node_resources_fit(args: &Value) -> Made {
         "MostAllocated" => ScoringStrategy::MostAllocated,
         "RequestedToCapacityRatio" => {
             let shape = strategy.requested_to_capacity_ratio.unwrap_or_default().shape;
-            ScoringStrategy::RequestedToCapacityRatio(points(&shape, &mut errors))
+            let path = "scoringStrategy.requestedToCapacityRatio.shape";
+            ScoringStrategy::RequestedToCapacityRatio(points(&shape, path, &mut errors))
         }
         other => {
             let message = format!(
@@ -225,10 +226,9 @@ pub(super) fn node_resources_fit(args: &Value) -> Made {
 }
 
 /// The points of a shape: use must rise, scores are 0 to 10 and count tenfold.
-fn points(shape: &[Point], errors: &mut Vec<ConfigError>) -> Vec<(i64, i64)> {
-    let path = |n: usize| format!("scoringStrategy.requestedToCapacityRatio.shape[{n}]");
+fn points(shape: &[Point], at: &str, errors: &mut Vec<ConfigError>) -> Vec<(i64, i64)> {
+    let path = |n: usize| format!("{at}[{n}]");
     if shape.is_empty() {
-        let at = "scoringStrategy.requestedToCapacityRatio.shape";
         errors.push(ConfigError::new(at, "Required value: at least one point must be specified"));
     }
     for (n, point) in shape.iter().enumerate() {
@@ -326,11 +326,15 @@ pub(super) fn volume_binding(args: &Value) -> Made {
             "invalid BindTimeoutSeconds, should not be a negative value",
         ));
     }
-    if !args.shape.is_empty() {
-        let message = "Forbidden: storage capacity is not scored";
-        errors.push(ConfigError::new("shape", message));
+    let shape = match args.shape.is_empty() {
+        true => Vec::new(),
+        false => points(&args.shape, "shape", &mut errors),
+    };
+    if errors.is_empty() {
+        Ok(Box::new(crate::plugins::VolumeBinding::scored_by(shape)))
+    } else {
+        Err(errors)
     }
-    if errors.is_empty() { Ok(Box::new(crate::plugins::VolumeBinding::default())) } else { Err(errors) }
 }
 
 /// Arguments of a plugin that takes none.

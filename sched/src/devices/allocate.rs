@@ -1,13 +1,14 @@
 //! Allocation by structured parameters: which devices of a node a pod's claims get, and how that is written down.
 
 use super::search::{Alternative, Mode, Pick, Plan, RequestPlan, Search, Source};
+use super::sharing::{self, Assumptions};
 use super::{DeviceId, DeviceObjects, Slice, expressions};
 use crate::node::{NodeIndex, NodeTable};
 use crate::selection::TextTerm;
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 use k8s_openapi::api::resource::v1::{
-    AllocationResult, Device, DeviceAllocationConfiguration, DeviceAllocationResult, DeviceRequest,
-    DeviceRequestAllocationResult, DeviceToleration, ResourceClaim,
+    AllocationResult, CapacityRequirements, Device, DeviceAllocationConfiguration, DeviceAllocationResult,
+    DeviceRequest, DeviceRequestAllocationResult, DeviceToleration, ResourceClaim,
 };
 use std::sync::Arc;
 
@@ -27,8 +28,8 @@ pub(crate) struct Allocator<'a> {
     pub(crate) objects: &'a DeviceObjects,
     pub(crate) nodes: &'a NodeTable,
     pub(crate) node: NodeIndex,
-    /// Devices that chosen pods get and no claim shows yet.
-    pub(crate) assumed: &'a dyn Fn(&DeviceId) -> bool,
+    /// What chosen pods get and no claim shows yet.
+    pub(crate) assumed: &'a Assumptions,
 }
 
 impl<'a> Allocator<'a> {
@@ -46,8 +47,7 @@ impl<'a> Allocator<'a> {
                 None => return Ok(Outcome::Impossible),
             }
         }
-        let taken = |id: &DeviceId| self.objects.is_taken(id) || (self.assumed)(id);
-        let Some(picks) = Search::new(&sources, &plans, self.objects, &taken).run()? else {
+        let Some(picks) = Search::new(&sources, &plans, self.objects, self.assumed).run()? else {
             return Ok(Outcome::Impossible);
         };
         let results = plans.iter().enumerate().map(|(at, plan)| {
@@ -78,6 +78,8 @@ impl<'a> Allocator<'a> {
                 }
             }
         }
+        // Devices that are to be made ready first come last.
+        sources.sort_by_key(|s| s.device.binding_conditions.as_ref().is_some_and(|c| !c.is_empty()));
         sources
     }
 
@@ -131,6 +133,7 @@ impl<'a> Allocator<'a> {
                 count: e.count,
                 admin: e.admin_access == Some(true),
                 tolerations: e.tolerations.as_deref().unwrap_or_default(),
+                capacity: e.capacity.as_ref(),
             })
             .collect();
         wishes.extend(request.first_available.iter().flatten().map(|s| Wish {
@@ -141,6 +144,7 @@ impl<'a> Allocator<'a> {
             count: s.count,
             admin: false,
             tolerations: s.tolerations.as_deref().unwrap_or_default(),
+            capacity: s.capacity.as_ref(),
         }));
         let mut alternatives = Vec::new();
         for wish in wishes {
@@ -172,13 +176,20 @@ impl<'a> Allocator<'a> {
         }
         let count = usize::try_from(wish.count.unwrap_or(1)).unwrap_or(0);
         let mode = if all { Mode::All } else { Mode::Exactly(count) };
-        let enough = if all { !eligible.is_empty() } else { eligible.len() >= count };
+        // A shared device may serve more than once.
+        let shared = eligible.iter().any(|at| sharing::is_shared(sources[*at].device));
+        let enough = if all {
+            !eligible.is_empty()
+        } else {
+            eligible.len() >= count || (shared && count <= RESULTS_MAX)
+        };
         Ok((enough && eligible.len().min(count) <= RESULTS_MAX).then(|| Alternative {
             name: wish.name,
             class,
             mode,
             admin: wish.admin,
             tolerations: wish.tolerations,
+            capacity: wish.capacity,
             eligible,
         }))
     }
@@ -204,9 +215,11 @@ impl<'a> Allocator<'a> {
         let mut results = Vec::new();
         let mut config = Vec::new();
         let mut chosen: Vec<&str> = Vec::new();
-        for pick in picks {
+        for (number, pick) in picks.iter().enumerate() {
             let alternative = &plan.requests[pick.request].alternatives[pick.alternative];
-            let id = &sources[pick.source].id;
+            let (id, device) = (&sources[pick.source].id, sources[pick.source].device);
+            let uid = plan.claim.metadata.uid.as_deref().unwrap_or("");
+            let share = pick.consumes.as_ref();
             results.push(DeviceRequestAllocationResult {
                 request: alternative.name.clone(),
                 driver: id.driver.to_string(),
@@ -214,7 +227,10 @@ impl<'a> Allocator<'a> {
                 device: id.device.to_string(),
                 admin_access: alternative.admin.then_some(true),
                 tolerations: Some(alternative.tolerations.to_vec()).filter(|t| !t.is_empty()),
-                ..DeviceRequestAllocationResult::default()
+                binding_conditions: device.binding_conditions.clone(),
+                binding_failure_conditions: device.binding_failure_conditions.clone(),
+                consumed_capacity: share.map(|amounts| sharing::as_result(device, &id.driver, amounts)),
+                share_id: share.map(|_| sharing::share_id(uid, &alternative.name, id, number)),
             });
             if chosen.contains(&alternative.name.as_str()) {
                 continue;
@@ -293,6 +309,7 @@ struct Wish<'a> {
     count: Option<i64>,
     admin: bool,
     tolerations: &'a [DeviceToleration],
+    capacity: Option<&'a CapacityRequirements>,
 }
 
 type Requirements = Option<Vec<NodeSelectorRequirement>>;

@@ -2,19 +2,23 @@
 
 mod allocate;
 mod search;
+mod sharing;
 
 pub(crate) use allocate::{Allocator, Outcome, selects};
+pub(crate) use sharing::{Assumed, Assumptions};
 
 use crate::cluster::ClusterObject;
 use crate::pod::PodKey;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::resource::v1::{AllocationResult, Device, DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1::{
+    AllocationResult, Device, DeviceClass, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice,
+};
 use kubewright_core::cel::{DeviceFacts, DeviceSelector};
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Compiled selectors that nothing uses any more are forgotten when there are more than this.
 const SELECTORS_MAX: usize = 10_000;
@@ -56,14 +60,21 @@ pub(crate) struct DeviceId {
     pub(crate) device: SmolStr,
 }
 
-/// The devices that an allocation takes from others; those for administrators are not taken.
+impl DeviceId {
+    /// The device of an allocation's result.
+    pub(crate) fn of(result: &DeviceRequestAllocationResult) -> Self {
+        DeviceId {
+            driver: result.driver.as_str().into(),
+            pool: result.pool.as_str().into(),
+            device: result.device.as_str().into(),
+        }
+    }
+}
+
+/// The devices that an allocation takes from others; those for administrators are not taken, shares leave the rest to others.
 pub(crate) fn taken_by(allocation: &AllocationResult) -> impl Iterator<Item = DeviceId> + '_ {
     let results = allocation.devices.iter().flat_map(|d| d.results.iter().flatten());
-    results.filter(|r| r.admin_access != Some(true)).map(|r| DeviceId {
-        driver: r.driver.as_str().into(),
-        pool: r.pool.as_str().into(),
-        device: r.device.as_str().into(),
-    })
+    results.filter(|r| r.admin_access != Some(true) && r.share_id.is_none()).map(DeviceId::of)
 }
 
 /// Driver and pool.
@@ -128,6 +139,10 @@ pub struct DeviceObjects {
     shared: BTreeSet<PoolKey>,
     /// Devices that claims have, with how many say so.
     taken: FxHashMap<DeviceId, u32>,
+    /// What is used of devices that claims share.
+    consumed: FxHashMap<DeviceId, sharing::Amounts>,
+    /// What claims are about to get.
+    assumed: Arc<Mutex<Assumptions>>,
     /// Selectors, compiled when the objects came that name them; the text of what is wrong with others.
     selectors: FxHashMap<String, Result<DeviceSelector, String>>,
 }
@@ -151,6 +166,20 @@ impl DeviceObjects {
 
     pub(crate) fn is_taken(&self, device: &DeviceId) -> bool {
         self.taken.contains_key(device)
+    }
+
+    pub(crate) fn consumed(&self, device: &DeviceId) -> Option<&sharing::Amounts> {
+        self.consumed.get(device)
+    }
+
+    /// What claims are about to get, to be held by those who add to it.
+    pub(crate) fn shared_assumptions(&self) -> Arc<Mutex<Assumptions>> {
+        self.assumed.clone()
+    }
+
+    /// What claims are about to get.
+    pub(crate) fn assumptions(&self) -> MutexGuard<'_, Assumptions> {
+        self.assumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pools_of(&self, node: &str) -> impl Iterator<Item = (&PoolKey, &Pool)> {
@@ -206,6 +235,17 @@ impl DeviceObjects {
                 *n -= 1;
                 if *n == 0 {
                     self.taken.remove(&device);
+                }
+            }
+        }
+        for (device, amounts) in claim.and_then(allocation).iter().flat_map(sharing::consumed_by) {
+            sharing::count(self.consumed.entry(device).or_default(), &amounts, true);
+        }
+        for (device, amounts) in before.as_ref().and_then(allocation).iter().flat_map(sharing::consumed_by) {
+            if let Some(total) = self.consumed.get_mut(&device) {
+                sharing::count(total, &amounts, false);
+                if total.values().all(|n| n.is_zero()) {
+                    self.consumed.remove(&device);
                 }
             }
         }

@@ -1,8 +1,10 @@
 //! The search behind an allocation: depth first over claims, their requests, the alternatives of each, and devices.
 
+use super::sharing::{self, Amounts, Assumptions};
 use super::{DeviceId, DeviceObjects, Slice};
 use k8s_openapi::api::resource::v1::{
-    Device, DeviceAttribute, DeviceClass, DeviceConstraint, DeviceToleration, ResourceClaim,
+    CapacityRequirements, Device, DeviceAttribute, DeviceClass, DeviceConstraint, DeviceToleration,
+    ResourceClaim,
 };
 use kubewright_core::cel::DeviceFacts;
 use kubewright_core::quantity::Quantity;
@@ -37,6 +39,8 @@ pub(super) struct Alternative<'a> {
     pub(super) mode: Mode,
     pub(super) admin: bool,
     pub(super) tolerations: &'a [DeviceToleration],
+    /// What it wants of the capacities of each device.
+    pub(super) capacity: Option<&'a CapacityRequirements>,
     /// The sources that would do, by place.
     pub(super) eligible: Vec<usize>,
 }
@@ -69,6 +73,8 @@ pub(super) struct Pick {
     pub(super) request: usize,
     pub(super) alternative: usize,
     pub(super) source: usize,
+    /// What it consumes of a device that others share.
+    pub(super) consumes: Option<Amounts>,
 }
 
 /// A counter of a pool: driver, pool, set, name.
@@ -77,8 +83,11 @@ type CounterKey = (SmolStr, SmolStr, String, String);
 pub(super) struct Search<'s, 'a> {
     sources: &'s [Source<'a>],
     plans: &'s [Plan<'a>],
-    taken: &'s dyn Fn(&DeviceId) -> bool,
+    objects: &'s DeviceObjects,
+    assumed: &'s Assumptions,
     used: Vec<bool>,
+    /// What this search gives away of shared devices, with how many have a share.
+    shares: FxHashMap<usize, (Amounts, usize)>,
     /// What is left of the shared counters.
     counters: FxHashMap<CounterKey, Quantity>,
     picks: Vec<Pick>,
@@ -89,20 +98,32 @@ impl<'s, 'a> Search<'s, 'a> {
     pub(super) fn new(
         sources: &'s [Source<'a>],
         plans: &'s [Plan<'a>],
-        objects: &DeviceObjects,
-        taken: &'s dyn Fn(&DeviceId) -> bool,
+        objects: &'s DeviceObjects,
+        assumed: &'s Assumptions,
     ) -> Self {
         let mut search = Search {
             sources,
             plans,
-            taken,
+            objects,
+            assumed,
             used: vec![false; sources.len()],
+            shares: FxHashMap::default(),
             counters: FxHashMap::default(),
             picks: Vec::new(),
             steps: 0,
         };
         search.read_counters(objects);
         search
+    }
+
+    /// Whether a claim has the device for itself.
+    fn is_taken(&self, id: &DeviceId) -> bool {
+        self.objects.is_taken(id) || self.assumed.is_taken(id)
+    }
+
+    /// Whether claims share the device by now.
+    fn has_shares(&self, id: &DeviceId) -> bool {
+        self.objects.consumed(id).is_some() || self.assumed.consumed(id).is_some()
     }
 
     /// Reads the counters of the pools in sight, less what allocated devices consume.
@@ -130,7 +151,7 @@ impl<'s, 'a> Search<'s, 'a> {
                         pool: key.1.clone(),
                         device: device.name.as_str().into(),
                     };
-                    if device.consumes_counters.is_some() && (self.taken)(&id) {
+                    if device.consumes_counters.is_some() && (self.is_taken(&id) || self.has_shares(&id)) {
                         self.consume(&id, device, true);
                     }
                 }
@@ -178,7 +199,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let Some(plan) = self.plans.get(claim) else { return Ok(true) };
         let Some(wanted) = plan.requests.get(request) else { return self.request(claim + 1, 0) };
         for (alternative, way) in wanted.alternatives.iter().enumerate() {
-            let pick = Pick { claim, request, alternative, source: 0 };
+            let pick = Pick { claim, request, alternative, source: 0, consumes: None };
             let found = match way.mode {
                 Mode::Exactly(count) => self.some(&pick, count, 0)?,
                 Mode::All => self.all(&pick)?,
@@ -203,7 +224,9 @@ impl<'s, 'a> Search<'s, 'a> {
                 return Err("the search for devices took too long".to_owned());
             }
             if self.take(pick, way.eligible[at]) {
-                if self.some(pick, left - 1, at + 1)? {
+                // A shared device may serve once more.
+                let next = at + usize::from(!sharing::is_shared(self.sources[way.eligible[at]].device));
+                if self.some(pick, left - 1, next)? {
                     return Ok(true);
                 }
                 self.give_back();
@@ -227,27 +250,71 @@ impl<'s, 'a> Search<'s, 'a> {
     }
 
     fn take(&mut self, pick: &Pick, source: usize) -> bool {
-        let way = &self.plans[pick.claim].requests[pick.request].alternatives[pick.alternative];
+        let plans = self.plans;
+        let way = &plans[pick.claim].requests[pick.request].alternatives[pick.alternative];
         let from = &self.sources[source];
-        let free = way.admin || (!self.used[source] && !(self.taken)(&from.id) && self.affords(from));
-        if !free || !self.agrees(pick.claim, &way.name, from) {
+        if !self.agrees(pick.claim, &way.name, from) {
             return false;
         }
-        if !way.admin {
+        let consumes = if way.admin {
+            None
+        } else if sharing::is_shared(from.device) {
+            match self.share_of(source, way) {
+                None => return false,
+                share => share,
+            }
+        } else if self.used[source] || self.is_taken(&from.id) || !self.affords(from) || !suffices(from, way)
+        {
+            return false;
+        } else {
             self.used[source] = true;
             self.consume(&from.id, from.device, true);
+            None
+        };
+        if let Some(amounts) = &consumes {
+            let (total, shares) = self.shares.entry(source).or_default();
+            sharing::count(total, amounts, true);
+            *shares += 1;
+            if *shares == 1 && !self.has_shares(&from.id) {
+                self.consume(&from.id, from.device, true);
+            }
         }
-        self.picks.push(Pick { source, ..pick.clone() });
+        self.picks.push(Pick { source, consumes, ..pick.clone() });
         true
+    }
+
+    /// What a request consumes of a shared device, where there is enough.
+    fn share_of(&self, source: usize, way: &Alternative<'_>) -> Option<Amounts> {
+        let from = &self.sources[source];
+        let amounts = sharing::consumption(from.device, &from.id.driver, way.capacity)?;
+        let mine = self.shares.get(&source).map(|(total, _)| total);
+        let known = [self.objects.consumed(&from.id), self.assumed.consumed(&from.id), mine];
+        let used: Vec<&Amounts> = known.into_iter().flatten().collect();
+        let enough = !self.is_taken(&from.id)
+            && sharing::holds(from.device, &from.id.driver, &used, &amounts)
+            && (!used.is_empty() || self.affords(from));
+        enough.then_some(amounts)
     }
 
     fn give_back(&mut self) {
         let Some(pick) = self.picks.pop() else { return };
         let way = &self.plans[pick.claim].requests[pick.request].alternatives[pick.alternative];
-        if !way.admin {
+        let from = &self.sources[pick.source];
+        if way.admin {
+            return;
+        }
+        let Some(amounts) = pick.consumes else {
             self.used[pick.source] = false;
-            let from = &self.sources[pick.source];
-            self.consume(&from.id, from.device, false);
+            return self.consume(&from.id, from.device, false);
+        };
+        let Some((total, shares)) = self.shares.get_mut(&pick.source) else { return };
+        sharing::count(total, &amounts, false);
+        *shares -= 1;
+        if *shares == 0 {
+            self.shares.remove(&pick.source);
+            if !self.has_shares(&from.id) {
+                self.consume(&from.id, from.device, false);
+            }
         }
     }
 
@@ -260,14 +327,22 @@ impl<'s, 'a> Search<'s, 'a> {
                     concerns(constraint, &plan.requests[p.request].alternatives[p.alternative].name)
                 })
             };
-            let value_of = |name: &str, p: &Pick| attribute(&self.sources[p.source], name).cloned();
             let matched = constraint.match_attribute.as_ref().is_none_or(|name| {
-                let Some(value) = attribute(from, name) else { return false };
-                others().next().is_none_or(|p| value_of(name, p).as_ref() == Some(value))
+                let mut common = values(from, name);
+                others().for_each(|p| {
+                    let theirs = values(&self.sources[p.source], name);
+                    common.retain(|v| theirs.contains(v));
+                });
+                !common.is_empty()
             });
             let distinct = constraint.distinct_attribute.as_ref().is_none_or(|name| {
-                let Some(value) = attribute(from, name) else { return false };
-                others().all(|p| value_of(name, p).as_ref() != Some(value))
+                let own = values(from, name);
+                let apart = |p: &Pick| {
+                    let theirs = values(&self.sources[p.source], name);
+                    // A second share of one device is never distinct.
+                    !own.iter().any(|v| theirs.contains(v))
+                };
+                !own.is_empty() && others().all(apart)
             });
             matched && distinct
         })
@@ -278,6 +353,33 @@ impl<'s, 'a> Search<'s, 'a> {
 fn concerns(constraint: &DeviceConstraint, request: &str) -> bool {
     let named = constraint.requests.as_deref().unwrap_or_default();
     named.is_empty() || named.iter().any(|n| n == request || request.split('/').next() == Some(n))
+}
+
+/// Whether a device that is not shared has as much as a request wants of its capacities.
+fn suffices(from: &Source<'_>, way: &Alternative<'_>) -> bool {
+    let Some(asked) = way.capacity else { return true };
+    let amounts = sharing::consumption(from.device, &from.id.driver, Some(asked));
+    amounts.is_some_and(|amounts| sharing::holds(from.device, &from.id.driver, &[], &amounts))
+}
+
+/// The values of an attribute, one where it is no list.
+fn values(source: &Source<'_>, name: &str) -> Vec<DeviceAttribute> {
+    let Some(attribute) = attribute(source, name) else { return Vec::new() };
+    let one = DeviceAttribute::default;
+    let lists =
+        attribute.strings.iter().flatten().map(|v| DeviceAttribute { string: Some(v.clone()), ..one() });
+    let lists = lists
+        .chain(
+            attribute
+                .versions
+                .iter()
+                .flatten()
+                .map(|v| DeviceAttribute { version: Some(v.clone()), ..one() }),
+        )
+        .chain(attribute.ints.iter().flatten().map(|v| DeviceAttribute { int: Some(*v), ..one() }))
+        .chain(attribute.bools.iter().flatten().map(|v| DeviceAttribute { bool: Some(*v), ..one() }));
+    let listed: Vec<DeviceAttribute> = lists.collect();
+    if listed.is_empty() { vec![attribute.clone()] } else { listed }
 }
 
 /// An attribute by its full name; those without a domain belong to the driver's.

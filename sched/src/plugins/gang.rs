@@ -1,11 +1,12 @@
 //! Gang: the pods of a group are bound all together or not at all. Not upstream's; off unless added to a profile.
 //!
 //! A pod belongs to a group by the label `scheduling.kubewright.dev/group`; the annotation `scheduling.kubewright.dev/group-size` says how
-//! many must have a place before any is bound. Members that have one hold it until then. When time runs out for one, all give theirs back.
+//! many must have a place before any is bound. Members that have one hold it until then. When time runs out for one, all give theirs back and
+//! are left alone for a while, longer each time, so that another group can have the room meanwhile.
 
 use crate::diagnosis::Refusal;
-use crate::framework::{CycleContext, Permit, Plugin, Points};
-use crate::node::NodeIndex;
+use crate::framework::{CycleContext, Permit, Plugin, Points, TableChange};
+use crate::node::{NodeIndex, NodeTable};
 use crate::pod::{PodInfo, PodKey};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::SmolStr;
@@ -16,6 +17,13 @@ pub const GROUP_LABEL: &str = "scheduling.kubewright.dev/group";
 /// The annotation that says how many members must have a place.
 pub const SIZE_ANNOTATION: &str = "scheduling.kubewright.dev/group-size";
 
+/// After the first time that a group gave its places back; doubled with each further one.
+const BACK_OFF: Duration = Duration::from_secs(10);
+/// At most.
+const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// Groups that gave up and have no member any more are forgotten when there are more than this.
+const GROUPS_MAX: usize = 4096;
+
 /// A group of a namespace.
 type GroupKey = (SmolStr, SmolStr);
 
@@ -25,6 +33,14 @@ struct Group {
     holding: FxHashSet<PodKey>,
     /// Members that are bound.
     bound: FxHashSet<PodKey>,
+    /// How often in a row it gave its places back.
+    failures: u32,
+}
+
+impl Group {
+    fn is_idle(&self) -> bool {
+        self.holding.is_empty() && self.bound.is_empty()
+    }
 }
 
 /// Holds the members of a group until enough have a place.
@@ -88,8 +104,9 @@ impl Plugin for Gang {
             let mut others: Vec<PodKey> = group.holding.drain().collect();
             others.sort_unstable();
             self.abandoned.extend(others);
+            group.failures += 1;
         }
-        if group.holding.is_empty() && group.bound.is_empty() {
+        if group.is_idle() && (group.failures == 0 || self.groups.len() > GROUPS_MAX) {
             self.groups.remove(&key);
         }
     }
@@ -106,6 +123,34 @@ impl Plugin for Gang {
         {
             group.holding.remove(&pod.key);
             group.bound.insert(pod.key.clone());
+            group.failures = 0;
+        }
+    }
+
+    fn back_off(&self, pod: &PodInfo) -> Option<Duration> {
+        let (key, _) = group_of(pod)?;
+        let failures = self.groups.get(&key).map(|g| g.failures).filter(|n| *n > 0)?;
+        Some(BACK_OFF.saturating_mul(1u32.checked_shl(failures - 1).unwrap_or(u32::MAX)).min(BACK_OFF_MAX))
+    }
+
+    /// A member that is gone from its node counts no more.
+    fn observe(&mut self, change: TableChange<'_>, _: &NodeTable) {
+        match change {
+            TableChange::Placed(pod, _) if pod.node_name().is_some() => {
+                if let Some((key, _)) = group_of(pod) {
+                    self.groups.entry(key).or_default().bound.insert(pod.key.clone());
+                }
+            }
+            TableChange::Unplaced(pod, _) => {
+                if let Some((key, _)) = group_of(pod)
+                    && let Some(group) = self.groups.get_mut(&key)
+                    && group.bound.remove(&pod.key)
+                    && group.is_idle()
+                {
+                    self.groups.remove(&key);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -149,7 +149,7 @@ impl ScoringStrategy {
 }
 
 /// The value at `x` of a line through points; flat before the first and after the last.
-fn broken_line(points: &[(i64, i64)], x: i64) -> i64 {
+pub(super) fn broken_line(points: &[(i64, i64)], x: i64) -> i64 {
     for (n, (at, score)) in points.iter().enumerate() {
         if x <= *at {
             let Some((before, low)) = n.checked_sub(1).map(|n| points[n]) else { return *score };

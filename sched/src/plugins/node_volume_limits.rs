@@ -6,7 +6,7 @@ use crate::framework::{CycleContext, Plugin, Points, PreFilter, Verdict};
 use crate::node::{NodeIndex, NodeTable};
 use crate::objects::Watched;
 use crate::pod::{PodInfo, PodKey};
-use crate::volumes::{PodVolume, class_of_claim};
+use crate::volumes::{PodVolume, class_of_claim, driver_of, driver_of_provisioner};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::{SmolStr, format_smolstr};
 
@@ -19,22 +19,27 @@ pub struct NodeVolumeLimits;
 /// A driver's volumes by handle.
 type Attached = FxHashMap<SmolStr, FxHashSet<SmolStr>>;
 
-/// Adds the volumes of a pod's claims: by the handle of the bound volume, or by the claim where it is yet to be made.
+/// Adds the volumes of a pod: by the handle of the bound volume or of the disk that the pod names itself, or by the claim where the volume
+/// is yet to be made.
 fn attach(namespace: &str, volumes: &[PodVolume], nodes: &NodeTable, attached: &mut Attached) {
     let objects = &nodes.objects.volumes;
     for volume in volumes {
-        let PodVolume::Claim { name, .. } = volume else { continue };
+        let name = match volume {
+            PodVolume::Claim { name, .. } => name,
+            PodVolume::Disk { disk, .. } => {
+                if let Some((driver, handle)) = disk.migrated() {
+                    attached.entry(SmolStr::new_static(driver)).or_default().insert(handle);
+                }
+                continue;
+            }
+        };
         let Some(claim) = objects.claim(&PodKey::new(namespace, name)) else { continue };
         let bound = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()).filter(|n| !n.is_empty());
         let found = match bound {
-            Some(volume) => {
-                let spec = objects.volume(volume).and_then(|v| v.spec.as_ref());
-                let csi = spec.and_then(|s| s.csi.as_ref());
-                csi.map(|c| (SmolStr::new(&c.driver), SmolStr::new(&c.volume_handle)))
-            }
-            None => objects
-                .class(class_of_claim(claim))
-                .map(|c| (SmolStr::new(&c.provisioner), format_smolstr!("{namespace}/{name}"))),
+            Some(volume) => objects.volume(volume).and_then(|v| driver_of(v)),
+            None => objects.class(class_of_claim(claim)).map(|c| {
+                (SmolStr::new(driver_of_provisioner(&c.provisioner)), format_smolstr!("{namespace}/{name}"))
+            }),
         };
         if let Some((driver, handle)) = found {
             attached.entry(driver).or_default().insert(handle);

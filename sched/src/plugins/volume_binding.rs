@@ -3,19 +3,21 @@
 //! What is to be bound and made is decided when the node is chosen (Reserve), asked for in PreBind as requests, and the pod waits until its
 //! claims are bound.
 
+use super::node_resources_fit::broken_line;
 use super::volume_match::{self, Wish};
 use crate::diagnosis::Refusal;
 use crate::events::{ClusterEvent, Hint};
-use crate::framework::{CycleContext, Plugin, Points, PreFilter, Verdict};
+use crate::framework::{CycleContext, NodeScore, Plugin, Points, PreFilter, PreScore, Verdict};
 use crate::node::{NodeIndex, NodeTable};
 use crate::objects::Watched;
 use crate::pod::{PodInfo, PodKey};
-use crate::volumes::{PodVolume, class_of_claim};
+use crate::volumes::{PodVolume, capacity, claimed, class_of_claim};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kubewright_core::{ApiRequest, ContentType, GroupVersionResource, Verb};
 use rustc_hash::FxHashMap;
 use serde_json::json;
 use smol_str::SmolStr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const UNBOUND: &str = "pod has unbound immediate PersistentVolumeClaims";
@@ -33,6 +35,8 @@ pub struct VolumeBinding {
     taken: FxHashMap<SmolStr, PodKey>,
     /// What is to be done for each chosen pod.
     plans: FxHashMap<PodKey, Plan>,
+    /// How nodes are scored by how much of their volumes or storage the claims take: points of use in percent and score, by use.
+    shape: Vec<(i64, i64)>,
 }
 
 /// What a pod's claims need on a node.
@@ -130,6 +134,37 @@ fn claims(pod: &PodInfo, nodes: &NodeTable) -> Result<Claims, Refusal> {
 }
 
 impl VolumeBinding {
+    /// Scores nodes by how much of their volumes or storage the claims take: points of use in percent (rising) and score (0 to 100), with
+    /// lines between them. Without points nodes are not scored.
+    pub fn scored_by(shape: Vec<(i64, i64)>) -> Self {
+        VolumeBinding { shape, ..VolumeBinding::default() }
+    }
+
+    /// The mean over the classes of what the shape gives for what is used of each.
+    fn score_of(&self, plan: &Plan, nodes: &NodeTable, node: NodeIndex) -> i64 {
+        let mut classes: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+        let mut add = |class, asked: i64, have: i64| {
+            let (wanted, all) = classes.entry(class).or_default();
+            (*wanted, *all) = (wanted.saturating_add(asked), all.saturating_add(have));
+        };
+        for (volume, claim) in &plan.bind {
+            add(class_of_claim(claim), claimed(claim), capacity(volume));
+        }
+        for claim in plan.provision.iter().filter(|_| plan.bind.is_empty()) {
+            if let Some(left) = volume_match::capacity_for(claim, nodes, node) {
+                add(class_of_claim(claim), claimed(claim), left);
+            }
+        }
+        let score = |(asked, have): &(i64, i64)| {
+            let used = if *have == 0 || asked > have { 100 } else { asked.saturating_mul(100) / have };
+            broken_line(&self.shape, used)
+        };
+        let n = i64::try_from(classes.len()).unwrap_or(1).max(1);
+        let sum: i64 = classes.values().map(score).sum();
+        // Halves are rounded up.
+        (2 * sum + n) / (2 * n)
+    }
+
     /// What the claims need on a node.
     fn plan(&self, claims: &Claims, nodes: &NodeTable, node: NodeIndex) -> Result<Plan, Refusal> {
         let objects = &nodes.objects.volumes;
@@ -175,7 +210,9 @@ impl Plugin for VolumeBinding {
     }
 
     fn points(&self) -> Points {
-        Points::PRE_FILTER | Points::FILTER | Points::RESERVE | Points::PRE_BIND | Points::POST_BIND
+        let always =
+            Points::PRE_FILTER | Points::FILTER | Points::RESERVE | Points::PRE_BIND | Points::POST_BIND;
+        if self.shape.is_empty() { always } else { always | Points::PRE_SCORE | Points::SCORE }
     }
 
     fn pre_filter(&self, cx: CycleContext<'_>) -> PreFilter {
@@ -195,6 +232,16 @@ impl Plugin for VolumeBinding {
     fn filter(&self, cx: CycleContext<'_>, node: NodeIndex) -> Verdict {
         let Some(claims) = cx.state::<Claims>() else { return Ok(()) };
         self.plan(claims, cx.nodes, node).map(drop)
+    }
+
+    fn pre_score(&self, cx: CycleContext<'_>, _: &[NodeScore]) -> PreScore {
+        let waits = cx.state::<Claims>().is_some_and(|c| !c.later.is_empty());
+        if waits { PreScore::Continue(None) } else { PreScore::Skip }
+    }
+
+    fn score(&self, cx: CycleContext<'_>, node: NodeIndex) -> i64 {
+        let Some(claims) = cx.state::<Claims>() else { return 0 };
+        self.plan(claims, cx.nodes, node).map_or(0, |plan| self.score_of(&plan, cx.nodes, node))
     }
 
     fn reserve(&mut self, cx: CycleContext<'_>, node: NodeIndex) -> Result<(), Refusal> {

@@ -113,6 +113,14 @@ pub(super) fn can_be_made(claim: &PersistentVolumeClaim, nodes: &NodeTable, node
     if enough { Making::Possible } else { Making::NoSpace }
 }
 
+/// How much a node's storage has left for a claim's class, in bytes, where the driver tells it.
+pub(super) fn capacity_for(claim: &PersistentVolumeClaim, nodes: &NodeTable, node: NodeIndex) -> Option<i64> {
+    let name = class_of_claim(claim);
+    let mut fitting = nodes.objects.volumes.capacities().filter(|c| c.storage_class_name == name);
+    let found = fitting.find(|c| has_room(c, claim, nodes, node))?;
+    found.capacity.as_ref().map(whole)
+}
+
 /// Whether the class may make volumes for the node's topology.
 fn is_allowed(class: &StorageClass, nodes: &NodeTable, node: NodeIndex) -> bool {
     let Some(terms) = class.allowed_topologies.as_ref().filter(|t| !t.is_empty()) else { return true };

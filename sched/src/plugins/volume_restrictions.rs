@@ -35,8 +35,8 @@ fn exclusive(pod: &PodInfo, nodes: &NodeTable) -> Exclusive {
 
 fn disks(volumes: &[PodVolume]) -> impl Iterator<Item = (&Disk, bool)> {
     volumes.iter().filter_map(|v| match v {
+        PodVolume::Disk { disk: Disk::Azure(_) | Disk::Cinder(_), .. } | PodVolume::Claim { .. } => None,
         PodVolume::Disk { disk, read_only } => Some((disk, *read_only)),
-        PodVolume::Claim { .. } => None,
     })
 }
 
