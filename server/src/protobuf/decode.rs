@@ -126,13 +126,51 @@ fn value(kind: Type, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
             }
             Value::Array(list)
         }
-        Type::Message(name) => {
-            let inner = table::message(name).ok_or_else(|| format!("the message {name} is unknown"))?;
-            let mut into = Map::new();
-            fields(inner, wire.bytes()?, &mut into, depth + 1)?;
-            Value::Object(into)
-        }
+        Type::Message(name) => nested(name, wire, depth)?,
+        Type::OneOrMany(name) => one_or_many(name, wire.bytes()?, depth, |w| nested(name, w, depth))?,
+        Type::OrTexts(name) => one_or_many(name, wire.bytes()?, depth, |w| Ok(json!(w.text()?)))?,
+        Type::OrBoolean(name) => or_boolean(name, wire.bytes()?, depth)?,
     })
+}
+
+fn nested(name: &str, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
+    let inner = table::message(name).ok_or_else(|| format!("the message {name} is unknown"))?;
+    let mut into = Map::new();
+    fields(inner, wire.bytes()?, &mut into, depth + 1)?;
+    Ok(Value::Object(into))
+}
+
+/// A message in field 1; in field 2 several, each read by `item`.
+fn one_or_many(
+    name: &str,
+    bytes: &[u8],
+    depth: usize,
+    item: impl Fn(Wire<'_>) -> Result<Value, String>,
+) -> Result<Value, String> {
+    let (mut one, mut many) = (Value::Null, Vec::new());
+    let mut all = Fields::new(bytes);
+    while let Some((number, wire)) = all.next()? {
+        match number {
+            1 => one = nested(name, wire, depth)?,
+            2 => many.push(item(wire)?),
+            _ => {}
+        }
+    }
+    Ok(if many.is_empty() { one } else { Value::Array(many) })
+}
+
+/// A boolean in field 1, or a schema in field 2.
+fn or_boolean(name: &str, bytes: &[u8], depth: usize) -> Result<Value, String> {
+    let (mut allows, mut schema) = (false, None);
+    let mut all = Fields::new(bytes);
+    while let Some((number, wire)) = all.next()? {
+        match number {
+            1 => allows = wire.integer()? != 0,
+            2 => schema = Some(nested(name, wire, depth)?),
+            _ => {}
+        }
+    }
+    Ok(schema.unwrap_or(json!(allows)))
 }
 
 fn number(bytes: &[u8], wanted: u64) -> Result<i64, String> {

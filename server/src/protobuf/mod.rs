@@ -102,6 +102,55 @@ mod tests {
     }
 
     #[test]
+    fn schemas_become_json() {
+        let field = |number: u8, bytes: &[u8]| {
+            let mut out = Vec::new();
+            // Field numbers above 15 take two bytes.
+            let tag = u16::from(number) << 3 | 2;
+            match u8::try_from(tag).ok().filter(|t| *t < 128) {
+                Some(tag) => out.push(tag),
+                None => out.extend([u8::try_from(tag & 127).unwrap() | 128, u8::try_from(tag >> 7).unwrap()]),
+            }
+            out.push(u8::try_from(bytes.len()).unwrap());
+            out.extend_from_slice(bytes);
+            out
+        };
+        let check = |schema: &[u8], wanted: Value| {
+            let spec =
+                field(7, &[field(1, b"v1"), vec![0x10, 1, 0x18, 1], field(4, &field(1, schema))].concat());
+            let read = decode(&wrap("apiextensions.k8s.io/v1", "CustomResourceDefinition", &field(2, &spec)))
+                .unwrap();
+            let version = &read["spec"]["versions"][0];
+            assert_eq!(
+                (&version["name"], &version["served"], &version["storage"]),
+                (&object!("v1"), &object!(true), &object!(true))
+            );
+            assert_eq!(version["schema"]["openAPIV3Schema"], wanted);
+        };
+        let text = field(5, b"string");
+        check(&text, object!({"type": "string"}));
+        check(&field(8, &field(1, b"{\"a\":1}")), object!({"default": {"a": 1}}));
+        check(&field(20, &field(1, b"\"x\"")), object!({"enum": ["x"]}));
+        check(&field(24, &field(1, &text)), object!({"items": {"type": "string"}}));
+        check(&field(24, &field(2, &text)), object!({"items": [{"type": "string"}]}));
+        check(&field(30, &[8, 1]), object!({"additionalProperties": true}));
+        check(
+            &field(30, &[[8, 1].as_slice(), &field(2, &text)].concat()),
+            object!({"additionalProperties": {"type": "string"}}),
+        );
+        check(
+            &field(32, &[field(1, b"k"), field(2, &field(2, b"other"))].concat()),
+            object!({"dependencies": {"k": ["other"]}}),
+        );
+        check(
+            &field(29, &[field(1, b"p"), field(2, &text)].concat()),
+            object!({"properties": {"p": {"type": "string"}}}),
+        );
+        check(&[0xb0, 2, 1], object!({"x-kubernetes-preserve-unknown-fields": true}));
+        check(&[0xa8, 2, 0, 0xb8, 2, 0], object!({}));
+    }
+
+    #[test]
     fn bad_bodies_are_refused() {
         let whole = CONFIG_MAP;
         for end in 0..whole.len() {

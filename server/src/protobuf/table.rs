@@ -21,6 +21,12 @@ pub(super) enum Type {
     Document,
     Texts,
     Message(&'static str),
+    /// One message, or a list of them.
+    OneOrMany(&'static str),
+    /// A message, or a list of strings.
+    OrTexts(&'static str),
+    /// A message, or a boolean.
+    OrBoolean(&'static str),
 }
 
 /// How often it stands there.
@@ -87,7 +93,13 @@ fn field(line: &'static str) -> Option<(u64, Field)> {
         "x" => Type::IntOrString,
         "r" => Type::Document,
         "L" => Type::Texts,
-        message => Type::Message(message.strip_prefix('@')?),
+        either => match either.split_once('@')? {
+            ("", message) => Type::Message(message),
+            ("O", message) => Type::OneOrMany(message),
+            ("N", message) => Type::OrTexts(message),
+            ("B", message) => Type::OrBoolean(message),
+            _ => return None,
+        },
     };
     Some((number, Field { name, kind, shape, drop_zero }))
 }
@@ -114,7 +126,9 @@ pub(super) fn check() -> usize {
     let fields = TABLE.lines().filter(|l| !l.starts_with(['#', '=']));
     assert_eq!(table().values().map(FxHashMap::len).sum::<usize>(), fields.count());
     for field in table().values().flat_map(FxHashMap::values) {
-        if let Type::Message(name) = field.kind {
+        if let Type::Message(name) | Type::OneOrMany(name) | Type::OrTexts(name) | Type::OrBoolean(name) =
+            field.kind
+        {
             assert!(message(name).is_some(), "{name} is missing");
         }
     }
