@@ -2,7 +2,7 @@
 
 use crate::discovery::{Discovered, discover};
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
+use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition, Pod};
 use kubewright_core::{ApiError, ContentType, Options, Resource, Verb};
 use kubewright_reconcile::client::{Api, DeleteOptions};
 use kubewright_reconcile::{Action, Context, Controller, Reconciler};
@@ -67,14 +67,22 @@ struct Left {
     error: Option<ApiError>,
 }
 
+/// Pods go first, since what runs may lean on everything else that is there; the rest only once none of them remains.
 async fn delete_content(cx: &Context, namespace: &str, resources: &[Discovered]) -> Left {
-    let mut calls = Vec::new();
-    for resource in resources.iter().filter(|d| d.namespaced).cloned() {
-        calls.push(async move {
-            let result = delete_all(cx, namespace, &resource).await;
-            (resource, result)
-        });
+    let (pods, others): (Vec<_>, Vec<_>) =
+        resources.iter().filter(|d| d.namespaced).cloned().partition(|d| d.resource == Pod::resource());
+    let left = delete_each(cx, namespace, pods).await;
+    if left.counts.is_empty() && left.error.is_none() {
+        return delete_each(cx, namespace, others).await;
     }
+    left
+}
+
+async fn delete_each(cx: &Context, namespace: &str, resources: Vec<Discovered>) -> Left {
+    let calls = resources.into_iter().map(|resource| async move {
+        let result = delete_all(cx, namespace, &resource).await;
+        (resource, result)
+    });
     let results: Vec<_> = stream::iter(calls).buffer_unordered(IN_FLIGHT_MAX).collect().await;
     let mut left = Left::default();
     for (resource, result) in results {

@@ -1,6 +1,6 @@
 //! The garbage collector and the namespace controller against the fake server.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kubewright_controllers::{garbage_collector, namespace};
 use kubewright_core::{ContentType, GroupVersionResource, Resource};
 use kubewright_reconcile::client::{Api, DeleteOptions};
@@ -94,6 +94,42 @@ async fn foreground_waits_for_blocking_dependents() {
 }
 
 #[tokio::test]
+async fn a_circle_of_owners_goes_as_a_whole() {
+    for policy in ["Foreground", "Background"] {
+        let cluster = Cluster::new();
+        let mut all = Vec::new();
+        for name in ["pod1", "pod2", "pod3"] {
+            all.push(cluster.map(name, &[]).await);
+        }
+        for (owned, owner) in [(0, 2), (1, 0), (2, 1)] {
+            let name = all[owned]["name"].as_str().unwrap();
+            let owners = json!({"metadata": {"ownerReferences": [all[owner]]}});
+            cluster.maps.patch(name, ContentType::MergePatch, owners).await.unwrap();
+        }
+        cluster.check(&["pod1", "pod2", "pod3"]).await;
+        let options = DeleteOptions { propagation_policy: Some(policy), ..DeleteOptions::default() };
+        cluster.maps.delete("pod1", &options).await.unwrap();
+        cluster.check(&[]).await;
+    }
+}
+
+#[tokio::test]
+async fn who_has_another_owner_stays_when_one_waits_for_its_dependents() {
+    let cluster = Cluster::new();
+    let (going, staying) = (cluster.widget("going").await, cluster.widget("staying").await);
+    for n in 0..5 {
+        cluster.map(&format!("both-{n}"), &[&going, &staying]).await;
+        cluster.map(&format!("one-{n}"), &[&going]).await;
+    }
+    cluster.delete("going", "Foreground").await;
+    cluster.check(&["staying", "both-0", "both-1", "both-2", "both-3", "both-4"]).await;
+    for map in cluster.maps.list(Default::default()).await.unwrap().items {
+        assert!(map.metadata.deletion_timestamp.is_none());
+        assert_eq!(map.metadata.owner_references.as_ref().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn orphans_stay_without_their_reference() {
     let cluster = Cluster::new();
     let owner = cluster.widget("owner").await;
@@ -117,6 +153,33 @@ async fn owners_that_never_were_and_kinds_that_nobody_serves() {
     cluster.map("unknown", &[&unknown]).await;
     cluster.map("kept", &[&owner]).await;
     cluster.check(&["owner", "kept", "unknown"]).await;
+}
+
+#[tokio::test]
+async fn pods_go_before_the_rest_of_their_namespace() {
+    let cluster = Cluster::new();
+    cluster.server.serve(Pod::resource(), "Pod", true);
+    let (namespaces, pods) = (
+        Api::<Namespace>::all(cluster.server.client()),
+        Api::<Pod>::namespaced(cluster.server.client(), "n"),
+    );
+    let mut n = Namespace::default();
+    n.metadata.name = Some("n".to_owned());
+    namespaces.create(&n).await.unwrap();
+    let pod = json!({"metadata": {"name": "p", "finalizers": ["e2e.example.com/finalizer"]}});
+    pods.create(&serde_json::from_value(pod).unwrap()).await.unwrap();
+    cluster.map("m", &[]).await;
+    namespaces.delete("n", &DeleteOptions::default()).await.unwrap();
+    cluster.check(&["m"]).await;
+    assert!(pods.get("p").await.unwrap().metadata.deletion_timestamp.is_some());
+    let status = namespaces.get("n").await.unwrap().status.clone().unwrap();
+    let remaining = status.conditions.iter().flatten().find(|c| c.type_ == "NamespaceContentRemaining");
+    let message = remaining.and_then(|c| c.message.as_deref());
+    assert_eq!(message, Some("Some resources are remaining: pods. has 1 resource instances"));
+    let release = json!({"metadata": {"finalizers": []}});
+    pods.patch("p", ContentType::MergePatch, release).await.unwrap();
+    cluster.check(&[]).await;
+    assert!(namespaces.get_opt("n").await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -116,6 +116,14 @@ impl Graph {
         self.dependents(uid).into_iter().filter(blocks_it).collect()
     }
 
+    /// Whether an object holds up its owners while it would be held up itself by one that already waits for its dependents: a circle,
+    /// in which nobody would ever go.
+    pub(super) fn closes_circle(&self, uid: &str) -> bool {
+        let holds_up = self.nodes.get(uid).is_some_and(|n| n.owners.iter().any(blocks));
+        let waits = |d: &SmolStr| self.nodes.get(d).is_some_and(|n| n.waits_for(FOREGROUND));
+        holds_up && self.blocking(uid).iter().any(waits)
+    }
+
     /// What shall become of an object by what is known of its owners.
     pub(super) fn verdict(&self, uid: &str) -> Verdict {
         let Some(node) = self.nodes.get(uid) else {
@@ -208,5 +216,19 @@ mod tests {
         assert_eq!(graph.verdict("owner"), Verdict::OrphanDependents);
         assert_eq!(graph.remove("child"), ["owner"]);
         assert_eq!(graph.verdict("child"), Verdict::Nothing);
+    }
+
+    #[test]
+    fn circles_are_closed_by_who_waits_for_who_waits() {
+        let mut graph = Graph::default();
+        for (name, owner) in [("a", "c"), ("b", "a"), ("c", "b")] {
+            graph.put(name.into(), node(&[(owner, true)], &[], false));
+        }
+        let closing = |graph: &Graph| ["a", "b", "c"].map(|n| graph.closes_circle(n));
+        assert_eq!(closing(&graph), [false; 3]);
+        graph.put("a".into(), node(&[("c", true)], &[FOREGROUND], true));
+        assert_eq!(closing(&graph), [false, false, true]);
+        graph.put("c".into(), node(&[("b", false)], &[], false));
+        assert_eq!(closing(&graph), [false; 3], "it holds nobody up any more");
     }
 }

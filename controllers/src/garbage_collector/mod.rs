@@ -222,7 +222,14 @@ impl Collector {
         }
         if !waiting.is_empty() {
             // What it owns itself shall go first only where someone waits for that.
-            let mine = locked(&self.graph).blocking(uid);
+            let (mine, circle) = {
+                let graph = locked(&self.graph);
+                (graph.blocking(uid), graph.closes_circle(uid))
+            };
+            if circle {
+                // The change comes back through the graph and brings the next look.
+                return self.unblock_owners(uid, node).await;
+            }
             let policy = if mine.is_empty() { None } else { Some("Foreground") };
             return self.delete(uid, node, policy).await;
         }
@@ -309,6 +316,18 @@ impl Collector {
         self.edit(uid, node, |meta| {
             let mut all: Vec<Value> = meta["ownerReferences"].as_array().cloned().unwrap_or_default();
             all.retain(|o| !owners.iter().any(|uid| o["uid"] == uid.as_str()));
+            json!({"ownerReferences": all})
+        })
+        .await
+    }
+
+    /// Lets the owners of an object go before it.
+    async fn unblock_owners(&self, uid: &SmolStr, node: &Node) -> Result<(), ApiError> {
+        self.edit(uid, node, |meta| {
+            let mut all: Vec<Value> = meta["ownerReferences"].as_array().cloned().unwrap_or_default();
+            for owner in &mut all {
+                owner["blockOwnerDeletion"] = json!(false);
+            }
             json!({"ownerReferences": all})
         })
         .await
