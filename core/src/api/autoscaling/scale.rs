@@ -48,8 +48,12 @@ pub fn columns() -> Vec<PrinterColumn> {
     ]
 }
 
-/// A LabelSelector as a list request takes it; empty for one that selects everything.
+/// A LabelSelector as a list request takes it; empty for one that selects everything. That of a ReplicationController is labels alone.
 fn serialized(selector: &Value) -> String {
+    if selector.as_object().is_some_and(|labels| !labels.is_empty() && labels.values().all(Value::is_string))
+    {
+        return selectors::format_label_selector(&json!({"matchLabels": selector}));
+    }
     if selectors::is_empty(selector) { String::new() } else { selectors::format_label_selector(selector) }
 }
 
