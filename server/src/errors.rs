@@ -7,9 +7,7 @@ use kubewright_store::Reason as StoreReason;
 /// A store's error as the API tells it.
 pub(crate) fn store(e: &kubewright_store::Error) -> ApiError {
     match e.reason() {
-        StoreReason::Compacted => ApiError::expired(
-            "The provided resource version is too old: the requested revision has been compacted",
-        ),
+        StoreReason::Compacted => compacted(),
         StoreReason::TooLarge => {
             ApiError::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {e}"))
         }
@@ -22,6 +20,11 @@ pub(crate) fn store(e: &kubewright_store::Error) -> ApiError {
         StoreReason::NoSpace => ApiError::unavailable(format!("the store has no room: {e}")),
         _ => ApiError::internal(e),
     }
+}
+
+/// 410 for a resource version whose state is forgotten.
+pub(crate) fn compacted() -> ApiError {
+    ApiError::expired("The provided resource version is too old: the requested revision has been compacted")
 }
 
 /// 504 for a resource version from the future.

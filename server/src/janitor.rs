@@ -101,7 +101,7 @@ impl Janitor {
             None => self.compacted = Some((now, revision)),
             Some((before, forget)) if now.duration_since(before) >= step => {
                 self.compacted = Some((now, revision));
-                server.store.compact(forget).await.map_err(|e| crate::errors::store(&e))?;
+                server.compact(forget).await?;
             }
             Some(_) => {}
         }

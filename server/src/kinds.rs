@@ -8,6 +8,19 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
+/// Resources that upstream calls deprecated, with what every request for them is warned of.
+const DEPRECATED: [(&str, &str, &str, &str); 2] = [
+    ("", "v1", "componentstatuses", "v1 ComponentStatus is deprecated in v1.19+"),
+    ("", "v1", "endpoints", "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+];
+
+fn deprecation(kind: &KindDescriptor) -> Option<&'static str> {
+    let found = DEPRECATED.iter().find(|(group, version, plural, _)| {
+        kind.plural == *plural && kind.group == *group && kind.version == *version
+    });
+    found.map(|(.., warning)| *warning)
+}
+
 /// One resource in one version, with all that a request for it needs.
 pub(crate) struct Served {
     pub(crate) descriptor: Arc<KindDescriptor>,
@@ -16,6 +29,8 @@ pub(crate) struct Served {
     pub(crate) cache: Arc<ResourceCache>,
     /// Whether its definition is being deleted: there are no new ones any more.
     pub(crate) ending: bool,
+    /// What every request for it is warned of.
+    pub(crate) deprecated: Option<&'static str>,
 }
 
 impl Served {
@@ -113,7 +128,8 @@ impl KindTable {
                     cache.set_kind(descriptor.clone())?;
                 }
             }
-            let served = Served { descriptor: descriptor.clone(), storage, cache, ending };
+            let deprecated = deprecation(descriptor);
+            let served = Served { descriptor: descriptor.clone(), storage, cache, ending, deprecated };
             by_resource.insert(descriptor.resource(), Arc::new(served));
         }
         let generation = before.generation + 1;

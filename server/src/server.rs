@@ -22,7 +22,8 @@ use crate::ports::{MetricSource, NodeConnections, TokenIssuer, VirtualResource};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use kubewright_core::{
-    ApiError, ApiObject, ApiRequest, ApiResponse, Entropy, GroupVersionResource, Reason, SharedClock, Target,
+    ApiError, ApiObject, ApiRequest, ApiResponse, Entropy, GroupVersionResource, Reason, Representation,
+    SharedClock, Target,
 };
 use kubewright_store::Store;
 use rustc_hash::FxHashMap;
@@ -171,6 +172,15 @@ impl ApiServer {
         bootstrap::endpoints(&self.shared, address, port).await
     }
 
+    /// Forgets what was before a revision, now instead of when its time has come: lists that would go on from there answer 410 with
+    /// a token that goes on with what is there then.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn compact(&self, revision: u64) -> Result<(), ApiError> {
+        self.shared.compact(revision).await
+    }
+
     /// Reads of the cache for parts of the same process (authorizers, admission).
     pub fn reader(&self) -> &Reader {
         &self.shared.reader
@@ -222,6 +232,13 @@ impl ApiServer {
 }
 
 impl Shared {
+    /// Has the store and the cache forget what was before a revision.
+    pub(crate) async fn compact(&self, revision: u64) -> Result<(), ApiError> {
+        self.store.compact(revision).await.map_err(|e| crate::errors::store(&e))?;
+        self.cache.forget(revision);
+        Ok(())
+    }
+
     /// Where a request is counted.
     pub(crate) fn place(&self, request: &ApiRequest) -> Place {
         self.meter.place(request, |r| self.kinds.get(r).is_some() || self.virtuals.contains_key(r))
@@ -290,6 +307,11 @@ async fn answer(shared: Arc<Shared>, request: ApiRequest) -> Result<ApiResponse,
     if let Some(computed) = shared.virtuals.get(resource).cloned() {
         if !computed.descriptor().verbs.contains(&request.verb) {
             return Err(method_not_allowed());
+        }
+        if request.representation != Representation::Object {
+            // What is computed has no metadata: there are no rows to be made of it.
+            let message = "object does not implement the Object interfaces";
+            return Err(ApiError::new(Reason::NotAcceptable, message));
         }
         return computed.call(request).await;
     }

@@ -3,8 +3,9 @@
 use crate::conversion::is_of_version;
 use crate::encode;
 use crate::kinds::Served;
+use crate::pipeline;
 use kubewright_core::resource::{FieldValue, Origin, SelectableField};
-use kubewright_core::{ApiError, ApiObject};
+use kubewright_core::{ApiError, ApiObject, KindDescriptor};
 use parking_lot::Mutex;
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -23,6 +24,8 @@ pub(crate) struct Shape {
 pub(crate) struct Entry {
     /// As the storage version.
     pub(crate) shape: Shape,
+    /// As it is served, where its definition has defaults that it was stored without.
+    defaulted: Option<Arc<Shape>>,
     /// In other served versions, by `apiVersion`; filled when somebody asks.
     views: Mutex<Vec<(String, Arc<Shape>)>>,
 }
@@ -46,7 +49,35 @@ impl Deref for ShapeRef<'_> {
 
 impl Entry {
     pub(crate) fn new(object: ApiObject, fields: Box<[SmolStr]>) -> Self {
-        Entry { shape: Shape { object: Arc::new(object), fields }, views: Mutex::new(Vec::new()) }
+        let shape = Shape { object: Arc::new(object), fields };
+        Entry { shape, defaulted: None, views: Mutex::new(Vec::new()) }
+    }
+
+    /// The same object under a definition that changed: what it was stored without is defaulted for those who read it.
+    pub(crate) fn under(&self, kind: &KindDescriptor) -> Result<Entry, ApiError> {
+        let object = &self.shape.object;
+        let value = match (kind.origin, kind.selectable_fields.is_empty()) {
+            (Origin::BuiltIn, true) => Value::Null,
+            _ => object.value()?,
+        };
+        let copy =
+            ApiObject::from_parts(object.bytes().clone(), object.header().clone(), object.resource_version());
+        let mut entry = Entry::new(copy, field_texts(&kind.selectable_fields, &value));
+        if kind.origin != Origin::Custom {
+            return Ok(entry);
+        }
+        if !is_of_version(object.bytes(), kind) {
+            entry.defaulted.clone_from(&self.defaulted);
+            return Ok(entry);
+        }
+        let mut defaulted = value.clone();
+        pipeline::default(kind, &mut defaulted);
+        if defaulted != value {
+            let fields = field_texts(&kind.selectable_fields, &defaulted);
+            let object = Arc::new(encode::object(&defaulted, object.resource_version())?);
+            entry.defaulted = Some(Arc::new(Shape { object, fields }));
+        }
+        Ok(entry)
     }
 
     /// The same object under another resource version.
@@ -60,7 +91,7 @@ impl Entry {
     /// The object as a kind serves it; a conversion is done once for all who ask.
     pub(crate) fn shape(&self, kind: &Served) -> Result<ShapeRef<'_>, ApiError> {
         if self.is_own(kind) {
-            return Ok(ShapeRef::Own(&self.shape));
+            return Ok(ShapeRef::Own(self.defaulted.as_deref().unwrap_or(&self.shape)));
         }
         let key = kind.descriptor.api_version();
         if let Some((_, shape)) = self.views.lock().iter().find(|(k, _)| *k == key) {
@@ -75,7 +106,10 @@ impl Entry {
         match &kind.descriptor.stored_as {
             Some(view) => (view.from_stored)(&mut value),
             // Stored when another version was the storage version.
-            None => value["apiVersion"] = Value::from(key.as_str()),
+            None => {
+                value["apiVersion"] = Value::from(key.as_str());
+                pipeline::default(&kind.descriptor, &mut value);
+            }
         }
         self.keep(kind, &value).map(ShapeRef::Converted)
     }

@@ -26,6 +26,7 @@ use kubewright_store::Store;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -41,6 +42,8 @@ pub(crate) struct ObjectCache {
     applied: watch::Sender<u64>,
     prepared: prepared::PreparedWrites,
     window_events_max: usize,
+    /// What was before this revision is forgotten, also where a snapshot of it is still at hand.
+    forgotten: AtomicU64,
 }
 
 impl ObjectCache {
@@ -52,7 +55,18 @@ impl ObjectCache {
             applied: watch::Sender::new(0),
             prepared: prepared::PreparedWrites::default(),
             window_events_max,
+            forgotten: AtomicU64::new(0),
         }
+    }
+
+    /// The store has been compacted up to this revision.
+    pub(crate) fn forget(&self, revision: u64) {
+        self.forgotten.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// Whether what was at this revision is forgotten.
+    pub(crate) fn forgot(&self, revision: u64) -> bool {
+        revision < self.forgotten.load(Ordering::Relaxed)
     }
 
     /// The cache of a resource, made when it is first asked for.

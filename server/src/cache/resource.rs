@@ -1,6 +1,6 @@
 //! The objects of one stored resource: an immutable snapshot for readers, a window of events and the watchers behind a short lock.
 
-use super::entry::{Entry, field_texts};
+use super::entry::Entry;
 use super::event::CacheEvent;
 use super::hub::{Hub, Interest, Registration};
 use crate::keys::ResourceId;
@@ -170,17 +170,7 @@ impl ResourceCache {
         let mut next = Snapshot::empty(state.next.revision);
         next.has_index = indexed.is_some();
         for (key, entry) in state.next.range(b"", b"") {
-            let object = &entry.shape.object;
-            let fields = match kind.selectable_fields.is_empty() {
-                true => Box::default(),
-                false => field_texts(&kind.selectable_fields, &object.value()?),
-            };
-            let copy = kubewright_core::ApiObject::from_parts(
-                object.bytes().clone(),
-                object.header().clone(),
-                object.resource_version(),
-            );
-            next.put(key.clone(), Arc::new(Entry::new(copy, fields)), indexed);
+            next.put(key.clone(), Arc::new(entry.under(&kind)?), indexed);
         }
         state.next = next;
         self.current.store(Arc::new(state.next.clone()));

@@ -118,6 +118,27 @@ impl DeleteOptions {
     }
 }
 
+/// Kinds whose dependents stay where nobody says otherwise, as they did before there was garbage collection, with what is said of that.
+const ORPHANING: [(&str, &str, &str); 2] = [
+    ("", "replicationcontrollers", ""),
+    (
+        "batch",
+        "jobs",
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+         propagationPolicy=Orphan to suppress this warning",
+    ),
+];
+
+/// What becomes of the dependents of an object whose deletion says nothing of them and that has no finalizer about them.
+fn by_default(call: &Call, old: &Value) -> Option<Propagation> {
+    let (.., warning) = ORPHANING.iter().find(|(group, plural, _)| call.kind.is(group, plural))?;
+    if !warning.is_empty() {
+        call.notes.warn(*warning);
+    }
+    let settled = meta::finalizers(old).any(|f| f == "orphan" || f == "foregroundDeletion");
+    (!settled).then_some(Propagation::Orphan)
+}
+
 /// What a delete did.
 enum Deleted {
     /// The object is gone.
@@ -262,7 +283,7 @@ async fn attempt(
     old: &Value,
 ) -> Result<Option<Deleted>, ApiError> {
     let mut object = old.clone();
-    let held = match options.propagation() {
+    let held = match options.propagation().or_else(|| by_default(call, old)) {
         Some(propagation) => meta::set_finalizers(&mut object, propagation),
         None => meta::finalizers(&object).next().is_some(),
     };

@@ -139,6 +139,9 @@ async fn continued(call: &Call, token: &Continuation) -> Result<(Arc<Snapshot>, 
 
 /// What the resource held at a revision: now, in a page kept, or out of the store's history.
 async fn at(call: &Call, revision: u64) -> Result<Arc<Snapshot>, ApiError> {
+    if call.server.cache.forgot(revision) {
+        return Err(crate::errors::compacted());
+    }
     let now = call.kind.cache.snapshot();
     if now.revision <= revision {
         return Ok(now);

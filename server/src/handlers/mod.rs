@@ -110,6 +110,9 @@ impl Call {
 
 /// Answers a request. What writes or is rare is boxed, so that a plain read does not carry room for it.
 pub(crate) async fn handle(call: Call) -> Result<ApiResponse, ApiError> {
+    if let Some(warning) = call.kind.deprecated {
+        call.notes.warn(warning);
+    }
     if let Some(subresource) = call.subresource.clone() {
         return Box::pin(crate::subresources::handle(call, &subresource)).await;
     }

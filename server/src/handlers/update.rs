@@ -6,6 +6,7 @@ use crate::cache::Entry;
 use crate::conversion::is_of_version;
 use crate::pipeline::{self, Outcome};
 use crate::present;
+use crate::subresources;
 use kubewright_core::api::autoscaling::scale::{apply_scale, scale_of};
 use kubewright_core::meta::{self, UpdateContext};
 use kubewright_core::resource::{Origin, ScalePaths, WriteContext};
@@ -292,10 +293,8 @@ fn carry_status(
         let mut kept = old.clone();
         put(&mut kept, "status", object.get("status"));
         let metadata = object.get("metadata").cloned().unwrap_or_default();
-        let settable: &[&str] = match kind.origin {
-            Origin::BuiltIn => &["labels", "annotations", "finalizers"],
-            Origin::Custom => &[],
-        };
+        let settable: &[&str] =
+            if subresources::is_bare(kind) { &[] } else { &["labels", "annotations", "finalizers"] };
         let managed: &[&str] = if applied { &["managedFields"] } else { &[] };
         for field in ["resourceVersion", "uid"].iter().chain(settable).chain(managed) {
             put(&mut kept["metadata"], field, metadata.get(*field));

@@ -1,8 +1,8 @@
 //! Field management in the pipeline: who a write is told to be by, and what it can't set.
 
 use crate::handlers::Call;
+use crate::subresources;
 use kubewright_core::managed::{self, FieldSet, FieldWrite};
-use kubewright_core::resource::Origin;
 use kubewright_core::{ApiError, meta};
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ fn manager(call: &Call) -> &str {
 fn ignored(call: &Call, subresource: Option<&str>) -> FieldSet {
     let kind = &call.kind.descriptor;
     match subresource {
-        Some("status") if kind.origin == Origin::Custom => FieldSet::of(&["spec", "metadata"]),
+        Some("status") if subresources::is_bare(kind) => FieldSet::of(&["spec", "metadata"]),
         Some("status") => FieldSet::of(&["spec"]),
         _ if kind.status => FieldSet::of(&["status"]),
         _ => FieldSet::default(),

@@ -8,6 +8,8 @@ mod scale;
 mod status;
 mod token;
 
+pub(crate) use status::is_bare;
+
 use crate::handlers::Call;
 use crate::server::method_not_allowed;
 use kubewright_core::{ApiError, ApiResponse, KindDescriptor, Verb};

@@ -194,21 +194,25 @@ impl WatchState {
         }
     }
 
-    /// Has the states of an event converted.
+    /// Has the states of an event converted: both, and the last one under the event's revision where the object is no longer selected.
     async fn convert(&self, event: &Arc<CacheEvent>) -> Result<(), ApiError> {
-        let states = event.before.iter().chain(&event.after);
-        let last = if event.after.is_none() { event.last_state()? } else { None };
-        self.converter.prepare(&self.kind, states.chain(last)).await
+        self.converter.prepare(&self.kind, event.before.iter().chain(&event.after)).await?;
+        if !self.selected(event.before.as_ref())? || self.selected(event.after.as_ref())? {
+            return Ok(());
+        }
+        self.converter.prepare(&self.kind, event.last_state()?).await
+    }
+
+    fn selected(&self, entry: Option<&Arc<Entry>>) -> Result<bool, ApiError> {
+        match entry {
+            None => Ok(false),
+            Some(entry) => Ok(self.selection.matches(&*entry.shape(&self.kind)?)),
+        }
     }
 
     fn meaning(&self, event: &Arc<CacheEvent>) -> Result<Option<(WatchEventType, Arc<Entry>)>, ApiError> {
-        let selected = |entry: &Option<Arc<Entry>>| -> Result<bool, ApiError> {
-            match entry {
-                None => Ok(false),
-                Some(entry) => Ok(self.selection.matches(&*entry.shape(&self.kind)?)),
-            }
-        };
-        Ok(match (selected(&event.before)?, selected(&event.after)?, &event.after) {
+        let (before, after) = (self.selected(event.before.as_ref())?, self.selected(event.after.as_ref())?);
+        Ok(match (before, after, &event.after) {
             (false, true, Some(after)) => Some((WatchEventType::Added, after.clone())),
             (true, true, Some(after)) => Some((WatchEventType::Modified, after.clone())),
             (true, false, _) => event.last_state()?.map(|last| (WatchEventType::Deleted, last.clone())),
