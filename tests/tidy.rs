@@ -232,3 +232,32 @@ fn extensions_are_listed_in_order() {
     }
     report("extensions", wrong);
 }
+
+/// The tests that `docs/conformance.md` names as those that hold upstream's behaviours: each must exist.
+#[test]
+fn the_table_of_conformance_names_tests_that_exist() {
+    let sources = sources();
+    let text = fs::read_to_string(root().join("docs/conformance.md")).expect("the table");
+    let (mut wrong, mut named) = (Vec::new(), 0);
+    for line in text.lines().filter(|l| l.starts_with("| ")) {
+        let mut file = None;
+        // What stands between backticks: a file, then its tests.
+        for word in line.split('`').skip(1).step_by(2) {
+            if word.ends_with(".rs") {
+                let below = ["api/", "webhooks/"].iter().any(|p| word.starts_with(p));
+                let path = if below { format!("server/tests/{word}") } else { word.to_owned() };
+                file = sources.get(&path);
+                if file.is_none() {
+                    wrong.push(format!("{path} is not there"));
+                }
+            } else if let Some(source) = file {
+                named += 1;
+                if !source.contains(&format!("fn {word}(")) {
+                    wrong.push(format!("no test is called {word}"));
+                }
+            }
+        }
+    }
+    assert!(named > 100, "only {named} tests are named: is the table still one?");
+    report("docs/conformance.md names tests that are not there", wrong);
+}

@@ -3,6 +3,7 @@
 mod apply;
 mod cluster;
 mod common;
+mod conformance;
 mod crud;
 mod kinds;
 mod kube;

@@ -136,6 +136,49 @@ async fn events_are_converted() {
 }
 
 #[tokio::test]
+async fn fields_are_selected_in_the_version_asked_for() {
+    let hooks = converter(Arc::default()).await;
+    let plane = plane().await;
+    let mut definition = definition(hooks.url("/convert"));
+    for (version, fields) in [(0, &["hostPort"][..]), (1, &["host", "port"])] {
+        let paths: Vec<Value> = fields.iter().map(|f| json!({"jsonPath": format!(".{f}")})).collect();
+        definition["spec"]["versions"][version]["selectableFields"] = json!(paths);
+    }
+    plane.create("apiextensions.k8s.io", "v1", "customresourcedefinitions", definition).await;
+    let on = |selector: &str| Options { field_selector: Some(selector.into()), ..Options::default() };
+    let names = async |version: &str, selector: &str| {
+        let mut request = at(Verb::List, version, None);
+        request.options = on(selector);
+        let list = plane.value(request).await.unwrap();
+        let items = list["items"].as_array().unwrap().clone();
+        items.iter().map(|o| o["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut host = watch(&plane, on("host=host1")).await;
+    let mut both = watch(&plane, on("host=host1,port=80")).await;
+    for (name, host, port) in [("a", "host1", "80"), ("b", "host1", "8080"), ("c", "host2", "80")] {
+        make(&plane, "v2", json!({"metadata": {"name": name}, "host": host, "port": port})).await;
+    }
+    assert_eq!(names("v2", "host=host1").await, ["a", "b"]);
+    assert_eq!(names("v2", "host=host1,port=80").await, ["a"]);
+    assert_eq!(names("v1", "hostPort=host1:80").await, ["a"]);
+    assert_eq!(names("v1", "hostPort=host1:8080").await, ["b"]);
+    let mut gone = at(Verb::DeleteCollection, "v2", None);
+    gone.options = on("host=host1,port=80");
+    plane.send(gone).await.unwrap();
+    let moved = at(Verb::Patch, "v2", Some("b")).body(ContentType::MergePatch, json!({"host": "host2"}));
+    plane.send(moved).await.unwrap();
+    assert!(names("v2", "host=host1").await.is_empty());
+    let check = async |stream: &mut WatchStream, wanted: &[&str]| {
+        for want in wanted {
+            let (what, object) = next(stream).await;
+            assert_eq!(format!("{what} {}", object["metadata"]["name"].as_str().unwrap()), *want);
+        }
+    };
+    check(&mut host, &["ADDED a", "ADDED b", "DELETED a", "DELETED b"]).await;
+    check(&mut both, &["ADDED a", "DELETED a"]).await;
+}
+
+#[tokio::test]
 async fn the_storage_version_can_move() {
     let hooks = converter(Arc::default()).await;
     let plane = defined(hooks.url("/convert")).await;

@@ -4,6 +4,7 @@ mod access;
 mod admission;
 mod aggregation;
 mod bad_servers;
+mod conformance;
 mod conversion;
 mod front;
 mod harness;
