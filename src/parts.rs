@@ -83,6 +83,30 @@ pub fn shared_store(store: Arc<dyn Store>) -> impl Part {
     }
 }
 
+/// Keeps the objects of a resource (its group and plural) in memory only, beside a store on disk; see
+/// [`kubewright_server::ApiServerBuilder::in_memory`].
+pub fn in_memory(group: &str, resource: &str) -> impl Part {
+    let id = (group.to_owned(), resource.to_owned());
+    move |builder: &mut Builder| builder.in_memory.push(id)
+}
+
+/// Leases and Events in memory only: heartbeats then cost no disk. After a restart leaders are elected anew and nodes beat again.
+pub fn heartbeats_in_memory() -> impl Part {
+    (
+        in_memory("coordination.k8s.io", "leases"),
+        in_memory("", "events"),
+        in_memory("events.k8s.io", "events"),
+    )
+}
+
+/// How long events are kept after their last write; an hour by default, zero for ever.
+pub fn event_ttl(ttl: std::time::Duration) -> impl Part {
+    move |builder: &mut Builder| {
+        builder.event_ttl = Some(ttl);
+        builder.once("how long events are kept");
+    }
+}
+
 /// Serves a kind of the host.
 pub fn kind<K: Described>() -> impl Part {
     descriptor(K::descriptor())
@@ -175,6 +199,17 @@ pub fn access(
 pub fn encryption(rules: Vec<kubewright_server::EncryptionRule>) -> impl Part {
     move |builder: &mut Builder| {
         builder.encryption = rules;
+        builder.once("the encryption");
+    }
+}
+
+/// Encrypts objects at rest, as the `EncryptionConfiguration` in this file says. It is read again when it changes, within a minute; one with
+/// mistakes changes nothing, but at the start, which fails then.
+#[cfg(feature = "encryption")]
+pub fn encryption_file(path: impl Into<PathBuf>) -> impl Part {
+    let path = path.into();
+    move |builder: &mut Builder| {
+        builder.encryption_file = Some(path);
         builder.once("the encryption");
     }
 }

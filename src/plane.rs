@@ -65,6 +65,8 @@ pub struct Builder {
     pub(crate) access: Vec<ChangeAccess>,
     #[cfg(feature = "encryption")]
     pub(crate) encryption: Vec<kubewright_server::EncryptionRule>,
+    #[cfg(feature = "encryption")]
+    pub(crate) encryption_file: Option<PathBuf>,
     pub(crate) audit: Option<Audit>,
     pub(crate) flow_control: bool,
     pub(crate) in_flight: Option<MaxInFlight>,
@@ -72,6 +74,9 @@ pub struct Builder {
     pub(crate) entropy: Arc<Entropy>,
     pub(crate) keys: Option<PathBuf>,
     pub(crate) service_cidr: Option<String>,
+    /// Group and plural of what is kept in memory only.
+    pub(crate) in_memory: Vec<(String, String)>,
+    pub(crate) event_ttl: Option<std::time::Duration>,
     #[cfg(feature = "node")]
     pub(crate) service_proxy: bool,
     /// What there may be one of, as far as it was given.
@@ -137,6 +142,8 @@ impl ControlPlane {
             access: Vec::new(),
             #[cfg(feature = "encryption")]
             encryption: Vec::new(),
+            #[cfg(feature = "encryption")]
+            encryption_file: None,
             audit: None,
             flow_control: false,
             in_flight: None,
@@ -144,6 +151,8 @@ impl ControlPlane {
             entropy: Arc::new(Entropy::from_system()),
             keys: None,
             service_cidr: None,
+            in_memory: Vec::new(),
+            event_ttl: None,
             #[cfg(feature = "node")]
             service_proxy: false,
             given: BTreeSet::new(),

@@ -47,7 +47,7 @@ pub struct RunningPlane {
     https: Stage,
     audit: Option<Audit>,
     #[cfg(feature = "encryption")]
-    encrypted: Vec<kubewright_store::EncryptedStore>,
+    encrypted: encrypted::Encrypted,
     shutdown_delay: Duration,
 }
 
@@ -189,6 +189,12 @@ async fn api_server(
     if let Some(cidr) = &parts.service_cidr {
         builder = builder.service_cidr(cidr);
     }
+    for (group, resource) in &parts.in_memory {
+        builder = builder.in_memory(group, resource);
+    }
+    if let Some(ttl) = parts.event_ttl {
+        builder = builder.event_ttl(ttl);
+    }
     for plugin in parts.admission.drain(..) {
         builder = builder.admission(plugin);
     }
@@ -273,6 +279,8 @@ impl RunningPlane {
         if let Some(audit) = &self.audit {
             audit.shutdown().await;
         }
+        #[cfg(feature = "encryption")]
+        self.end_encryption().await;
         self.store.close().await.map_err(ApiError::internal)
     }
 }

@@ -40,6 +40,12 @@ pub(crate) struct Options {
     /// Manifests to apply, in YAML or JSON; - for the standard input
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) manifest: Vec<PathBuf>,
+    /// Keep Leases and Events in memory only, beside the store on disk
+    #[arg(long)]
+    pub(crate) heartbeats_in_memory: bool,
+    /// For how many seconds events are kept, 0 for ever [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) event_ttl: Option<u64>,
     /// Where the kubeconfig is written (mode 0600) [default: <data>/kubeconfig]
     #[arg(long, value_name = "PATH")]
     pub(crate) kubeconfig: Option<PathBuf>,

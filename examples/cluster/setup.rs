@@ -65,6 +65,12 @@ pub(crate) async fn start(options: &Options, steps: &Steps) -> Result<Cluster, S
         .with(parts::priority_and_fairness())
         .with(parts::keys(options.data.join("keys")))
         .with(Https::on(options.listen));
+    if options.heartbeats_in_memory {
+        builder = builder.with(parts::heartbeats_in_memory());
+    }
+    if let Some(seconds) = options.event_ttl {
+        builder = builder.with(parts::event_ttl(std::time::Duration::from_secs(seconds)));
+    }
     let mut runtimes = Vec::new();
     for number in 0..options.nodes() {
         steps.say(&format!("preparing node {} of {}", number + 1, options.nodes()));

@@ -2,6 +2,7 @@
 
 use crate::admission::Admission;
 use crate::janitor::Keep;
+use crate::keys::ResourceId;
 use crate::ports::{NodeConnections, TokenIssuer, VirtualResource};
 use crate::server::ApiServer;
 use crate::tls::FrontProxy;
@@ -33,6 +34,7 @@ pub struct ApiServerBuilder {
     pub(crate) builtin_admission: bool,
     pub(crate) ca_certificate: Option<String>,
     pub(crate) keep: Keep,
+    pub(crate) in_memory: Vec<ResourceId>,
     pub(crate) front_proxy: Option<FrontProxy>,
 }
 
@@ -55,6 +57,7 @@ impl ApiServerBuilder {
             builtin_admission: true,
             ca_certificate: None,
             keep: Keep::default(),
+            in_memory: Vec::new(),
             front_proxy: None,
         }
     }
@@ -163,7 +166,19 @@ impl ApiServerBuilder {
         self
     }
 
-    /// How long events are kept after their last write; an hour by default, zero for ever.
+    /// Keeps the objects of this resource (its group and plural) in memory only, beside a store on disk: their writes cost no flush, and they
+    /// are gone when the store is closed. Clients can't tell: the revisions are of one order, and after a restart watches answer 410, so that
+    /// they list anew. Good for what is written all the time and soon worthless: leases, events.
+    ///
+    /// [`ApiServerBuilder::build`] fails where the store is shared with other processes.
+    #[must_use]
+    pub fn in_memory(mut self, group: &str, resource: &str) -> Self {
+        self.in_memory.push(ResourceId { group: group.into(), resource: resource.into() });
+        self
+    }
+
+    /// How long events are kept after their last write; an hour by default, zero for ever. A store that lets keys expire by itself (etcd) is
+    /// told to.
     #[must_use]
     pub fn event_ttl(mut self, ttl: Duration) -> Self {
         self.keep.events = ttl;

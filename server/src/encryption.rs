@@ -27,17 +27,47 @@ pub struct EncryptionRule {
     pub prefixes: Vec<String>,
     /// Beginnings that an earlier rule is for, and this one therefore not.
     pub except: Vec<String>,
-    /// The keys of AES-256-GCM by name; the first one writes. None at all leaves everything as it is.
-    pub keys: Vec<(String, [u8; 32])>,
+    /// The keys; the first one writes. None at all leaves everything as it is.
+    pub keys: Vec<EncryptionSecret>,
     /// Values are written in the clear (`identity` comes first); what the keys wrote is still read.
     pub writes_plain: bool,
     /// Values in the clear are read (`identity` comes somewhere).
     pub reads_plain: bool,
 }
 
+/// In which way a key encrypts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncryptionProvider {
+    /// `aesgcm`.
+    AesGcm,
+    /// `aescbc`.
+    AesCbc,
+    /// `secretbox`.
+    SecretBox,
+}
+
+/// A key of a provider.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EncryptionSecret {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub provider: EncryptionProvider,
+    /// The key itself: 16, 24 or 32 bytes, for `secretbox` 32.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for EncryptionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptionSecret({:?} of {:?})", self.name, self.provider)
+    }
+}
+
 impl fmt::Debug for EncryptionRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.keys.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
         write!(f, "EncryptionRule({:?} by {names:?})", self.prefixes)
     }
 }
@@ -62,9 +92,27 @@ struct Resources {
 struct Provider {
     aesgcm: Option<Keys>,
     identity: Option<serde_json::Value>,
-    aescbc: Option<serde_json::Value>,
-    secretbox: Option<serde_json::Value>,
-    kms: Option<serde_json::Value>,
+    aescbc: Option<Keys>,
+    secretbox: Option<Keys>,
+    kms: Option<Kms>,
+}
+
+impl Provider {
+    /// The keys that it has itself.
+    fn keys(&self) -> impl Iterator<Item = (EncryptionProvider, &'static str, &Keys)> {
+        let all = [
+            (EncryptionProvider::AesGcm, "aesgcm", &self.aesgcm),
+            (EncryptionProvider::AesCbc, "aescbc", &self.aescbc),
+            (EncryptionProvider::SecretBox, "secretbox", &self.secretbox),
+        ];
+        all.into_iter().filter_map(|(provider, name, keys)| Some((provider, name, keys.as_ref()?)))
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Kms {
+    api_version: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -83,7 +131,7 @@ struct Key {
 /// The rules of a configuration, in YAML or JSON. A resource goes by the first rule that names it.
 ///
 /// # Errors
-/// Every mistake in it; providers other than `aesgcm` with 32-byte keys and `identity` are told as not supported.
+/// Every mistake in it; `kms` is told as not supported.
 pub fn encryption_rules(text: &str) -> Result<Vec<EncryptionRule>, EncryptionConfigurationError> {
     let document: Document =
         serde_saphyr::from_str(text).map_err(|e| EncryptionConfigurationError(vec![e.to_string()]))?;
@@ -115,44 +163,62 @@ fn rule(of: &Resources, except: Vec<String>, path: &str, wrong: &mut Vec<String>
         EncryptionRule { prefixes, except, keys: Vec::new(), writes_plain: false, reads_plain: false };
     for (i, provider) in of.providers.iter().enumerate() {
         let at = format!("{path}.providers[{i}]");
-        let others =
-            [("aescbc", &provider.aescbc), ("secretbox", &provider.secretbox), ("kms", &provider.kms)];
-        let given = usize::from(provider.aesgcm.is_some())
+        let given = provider.keys().count()
             + usize::from(provider.identity.is_some())
-            + others.iter().filter(|(_, o)| o.is_some()).count();
+            + usize::from(provider.kms.is_some());
         if given != 1 {
             wrong.push(format!("{at}: Required value: exactly one provider must be specified"));
         }
-        for (name, _) in others.iter().filter(|(_, other)| other.is_some()) {
-            wrong.push(format!("{at}.{name}: Forbidden: not implemented: use aesgcm with keys of 32 bytes"));
+        if let Some(kms) = &provider.kms {
+            wrong.push(match kms.api_version.as_str() {
+                "v2" => format!("{at}.kms: Forbidden: not implemented: use aesgcm, aescbc or secretbox"),
+                _ => format!("{at}.kms.apiVersion: Forbidden: KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead."),
+            });
         }
         if provider.identity.is_some() {
             rule.reads_plain = true;
             rule.writes_plain |= i == 0;
         }
-        for (j, key) in provider.aesgcm.iter().flat_map(|k| &k.keys).enumerate() {
-            let at = format!("{at}.aesgcm.keys[{j}]");
-            if rule.keys.iter().any(|(name, _)| *name == key.name) {
-                wrong.push(format!("{at}.name: Duplicate value: {:?}", key.name));
+        for (of, name, keys) in provider.keys() {
+            let at = format!("{at}.{name}.keys");
+            if keys.keys.is_empty() {
+                wrong.push(format!("{at}: Required value: at least one key must be specified"));
             }
-            if key.name.is_empty() || key.name.contains(':') || key.name.len() > 64 {
-                wrong
-                    .push(format!("{at}.name: Invalid value: {:?}: 1 to 64 bytes without a colon", key.name));
+            for (j, key) in keys.keys.iter().enumerate() {
+                rule.keys.extend(secret(of, key, &rule.keys, &format!("{at}[{j}]"), wrong));
             }
-            match STANDARD.decode(&key.secret).map(<[u8; 32]>::try_from) {
-                Ok(Ok(bytes)) => rule.keys.push((key.name.clone(), bytes)),
-                Ok(Err(other)) => wrong.push(format!(
-                    "{at}.secret: Invalid value: secret is of {} bytes; only 32 are supported",
-                    other.len()
-                )),
-                Err(_) => wrong.push(format!("{at}.secret: Invalid value: secret must be base64 encoded")),
-            }
-        }
-        if provider.aesgcm.as_ref().is_some_and(|k| k.keys.is_empty()) {
-            wrong.push(format!("{at}.aesgcm.keys: Required value: at least one key must be specified"));
         }
     }
     rule
+}
+
+/// A key, where it is good.
+fn secret(
+    provider: EncryptionProvider,
+    key: &Key,
+    before: &[EncryptionSecret],
+    at: &str,
+    wrong: &mut Vec<String>,
+) -> Option<EncryptionSecret> {
+    let mistakes = wrong.len();
+    if before.iter().any(|other| other.name == key.name && other.provider == provider) {
+        wrong.push(format!("{at}.name: Duplicate value: {:?}", key.name));
+    }
+    if key.name.is_empty() || key.name.contains(':') || key.name.len() > 64 {
+        wrong.push(format!("{at}.name: Invalid value: {:?}: 1 to 64 bytes without a colon", key.name));
+    }
+    let Ok(bytes) = STANDARD.decode(&key.secret) else {
+        wrong.push(format!("{at}.secret: Invalid value: secret must be base64 encoded"));
+        return None;
+    };
+    let sizes: &[usize] = if provider == EncryptionProvider::SecretBox { &[32] } else { &[16, 24, 32] };
+    if !sizes.contains(&bytes.len()) {
+        wrong.push(format!(
+            "{at}.secret: Invalid value: secret is not of the expected length, got {}, expected one of {sizes:?}",
+            bytes.len()
+        ));
+    }
+    (wrong.len() == mistakes).then(|| EncryptionSecret { name: key.name.clone(), provider, bytes })
 }
 
 /// `secrets`, `deployments.apps`, `*.apps`, `*.` for the core group, `*.*` for everything.
@@ -181,6 +247,8 @@ resources:
 - resources: [secrets, widgets.example.dev]
   providers:
   - aesgcm: {{keys: [{{name: new, secret: {secret}}}, {{name: old, secret: {secret}}}]}}
+  - secretbox: {{keys: [{{name: new, secret: {secret}}}]}}
+  - aescbc: {{keys: [{{name: short, secret: AAAAAAAAAAAAAAAAAAAAAA==}}]}}
   - identity: {{}}
 - resources: ["*.apps", "*."]
   providers:
@@ -192,8 +260,11 @@ resources:
         );
         let rules = encryption_rules(&good).unwrap();
         assert_eq!(rules[0].prefixes, ["/registry/core/secrets/", "/registry/example.dev/widgets/"]);
-        let names: Vec<&str> = rules[0].keys.iter().map(|(n, _)| n.as_str()).collect();
-        assert_eq!((names, rules[0].writes_plain, rules[0].reads_plain), (vec!["new", "old"], false, true));
+        let names: Vec<&str> = rules[0].keys.iter().map(|k| k.name.as_str()).collect();
+        assert_eq!(
+            (names, rules[0].writes_plain, rules[0].reads_plain),
+            (vec!["new", "old", "new", "short"], false, true)
+        );
         assert_eq!(rules[1].prefixes, ["/registry/apps/", "/registry/core/"]);
         assert_eq!(rules[1].except, rules[0].prefixes);
         assert!(rules[1].writes_plain && rules[2].keys.is_empty() && rules[2].except.len() == 4);
@@ -212,16 +283,20 @@ resources:
 - resources: [secrets]
   providers:
   - aescbc: {keys: []}
+  - kms: {apiVersion: v1, name: k, endpoint: "unix:///k"}
+  - secretbox: {keys: [{name: c, secret: AAAA}]}
   - aesgcm: {keys: [{name: a, secret: AAAA}, {name: "b:c", secret: "%"}]}
   - {}
 - {}
 "#,
             &[
-                "providers[0].aescbc: Forbidden",
-                "keys[0].secret: Invalid value: secret is of 3 bytes",
+                "providers[0].aescbc.keys: Required value: at least one key",
+                "providers[1].kms.apiVersion: Forbidden: KMSv1 is deprecated",
+                "providers[2].secretbox.keys[0].secret: Invalid value: secret is not of the expected length, got 3, expected one of [32]",
+                "aesgcm.keys[0].secret: Invalid value: secret is not of the expected length, got 3, expected one of [16, 24, 32]",
                 "keys[1].secret: Invalid value: secret must be base64",
                 "keys[1].name: Invalid",
-                "providers[2]: Required value: exactly one",
+                "providers[4]: Required value: exactly one",
                 "resources[1].resources: Required",
                 "resources[1].providers: Required",
             ],

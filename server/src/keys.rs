@@ -3,8 +3,10 @@
 //! `/registry/<group or core>/<resource>/<namespace>/<name>`, without the namespace for cluster-scoped kinds.
 
 use bytes::Bytes;
-use kubewright_core::KindDescriptor;
+use kubewright_core::{ApiError, KindDescriptor};
+use kubewright_store::Store;
 use smol_str::SmolStr;
+use std::time::Duration;
 
 /// Everything that the server keeps as objects.
 pub(crate) const PREFIX: &str = "/registry/";
@@ -58,6 +60,26 @@ impl ResourceId {
         let start = key.len() - object.len();
         Some((if group == "core" { "" } else { group }, resource, key.slice(start..)))
     }
+}
+
+/// Tells the store which objects it keeps in memory only, and which it may delete by itself.
+///
+/// # Errors
+/// 500 where it can't keep any in memory only.
+pub(crate) async fn declare(
+    store: &dyn Store,
+    in_memory: &[ResourceId],
+    events: Duration,
+) -> Result<(), ApiError> {
+    for id in in_memory {
+        let declared = store.keep_in_memory(Bytes::from(id.prefix())).await;
+        declared.map_err(|e| ApiError::internal(format!("{} in memory: {e}", id.resource)))?;
+    }
+    for group in ["", "events.k8s.io"] {
+        let id = ResourceId { group: group.into(), resource: "events".into() };
+        store.expire(Bytes::from(id.prefix()), events);
+    }
+    Ok(())
 }
 
 /// The key of an object within its resource.

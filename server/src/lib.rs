@@ -26,6 +26,7 @@ mod builder;
 mod cache;
 mod continuation;
 mod conversion;
+mod counts;
 mod crd;
 mod encode;
 mod encryption;
@@ -54,7 +55,9 @@ mod watch;
 
 pub use allocate::api_service_address;
 pub use builder::{ApiServerBuilder, DEFAULT_SERVICE_CIDR};
-pub use encryption::{EncryptionConfigurationError, EncryptionRule, encryption_rules};
+pub use encryption::{
+    EncryptionConfigurationError, EncryptionProvider, EncryptionRule, EncryptionSecret, encryption_rules,
+};
 pub use meter::{MeterLayer, Metered};
 pub use ports::{
     MetricSource, NodeConnections, PublishedKeys, TokenIssuer, VirtualDescriptor, VirtualResource,

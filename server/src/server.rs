@@ -97,6 +97,7 @@ impl ApiServer {
             let clashes = builder.clashes.join(", ");
             return Err(ApiError::internal(format!("kinds were added twice: {clashes}")));
         }
+        crate::keys::declare(&*builder.store, &builder.in_memory, builder.keep.events).await?;
         let cache = Arc::new(ObjectCache::new(builder.store.clone(), builder.window_events_max));
         let kinds = Arc::new(KindTable::new(builder.registry, cache.clone())?);
         let cancel = CancellationToken::new();

@@ -22,7 +22,7 @@ mod redb;
 mod sled;
 
 #[cfg(feature = "encryption")]
-pub use encryption::{EncryptedStore, EncryptionKey};
+pub use encryption::{EncryptedStore, EncryptionKey, EncryptionScope};
 pub use error::{Error, Reason};
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdOptions, EtcdStore, EtcdTls};

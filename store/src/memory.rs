@@ -207,6 +207,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn keep_in_memory(&self, _: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.open() })
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let _one = self.write.lock();

@@ -244,6 +244,14 @@ impl Store for MeteredStore {
         Box::pin(self.counters.compact.timed(self.inner.compact(revision)))
     }
 
+    fn keep_in_memory(&self, prefix: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        self.inner.keep_in_memory(prefix)
+    }
+
+    fn expire(&self, prefix: Bytes, after: Duration) -> bool {
+        self.inner.expire(prefix, after)
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         self.inner.close()
     }

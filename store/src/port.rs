@@ -4,6 +4,7 @@ use crate::Error;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use std::time::Duration;
 
 /// The one counter of a store: every commit takes the next value. 0 is before the first commit.
 pub type Revision = u64;
@@ -263,6 +264,28 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `FutureRevision` where `revision` is above the current one. One that is compacted already is no error.
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Keeps the keys with this prefix in memory only, from now until the store is closed; what is stored of them already moves there. Their
+    /// commits flush nothing, are gone with the process, and share the revisions of all others: none is ever given twice, a restart included.
+    ///
+    /// To be called before others use these keys. A store that is in memory as a whole has nothing to do.
+    ///
+    /// # Errors
+    /// `Unsupported` where the store can't: it is shared with other processes, or its author did not provide for it.
+    ///
+    /// # Cancel safety
+    /// A dropped call may or may not have taken effect.
+    fn keep_in_memory(&self, prefix: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        let words = format!("this store can't keep the keys under {prefix:?} in memory only");
+        Box::pin(async move { Err(Error::new(crate::Reason::Unsupported, words)) })
+    }
+
+    /// Asks that the store itself deletes keys with this prefix about so long after their last write, also while no server runs. False
+    /// where it does not do such things; whoever wants the keys gone then deletes them.
+    fn expire(&self, prefix: Bytes, after: Duration) -> bool {
+        let _ = (prefix, after);
+        false
+    }
 
     /// Ends the store: waits for the writes under way, ends watches, releases files. Later calls answer `Closed`.
     ///

@@ -22,6 +22,8 @@ const VALUES: Values = TableDefinition::new("values");
 /// Numbers of the store itself.
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 const REVISION: &str = "revision";
+/// Up to where revisions may have been given to writes in memory.
+const RESERVED: &str = "reserved";
 const FORMAT: &str = "format";
 /// How the tables are laid out; another number is another program's file.
 const FORMAT_NOW: u64 = 1;
@@ -125,6 +127,10 @@ impl Store for RedbStore {
         Box::pin(self.0.compact(revision))
     }
 
+    fn keep_in_memory(&self, prefix: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.0.keep_in_memory(prefix))
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.0.close())
     }
@@ -163,6 +169,18 @@ impl Engine for RedbEngine {
 
     fn revision(&self) -> Result<Revision, Error> {
         self.with(|database| revision_of(&database.begin_read().map_err(failed)?))
+    }
+
+    fn reserved(&self) -> Result<Revision, Error> {
+        self.with(|database| number_of(&database.begin_read().map_err(failed)?, RESERVED))
+    }
+
+    fn reserve(&self, revision: Revision) -> Result<(), Error> {
+        self.with(|database| {
+            let write = database.begin_write().map_err(failed)?;
+            write.open_table(META).map_err(failed)?.insert(RESERVED, revision).map_err(failed)?;
+            write.commit().map_err(failed)
+        })
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Error> {
@@ -250,9 +268,13 @@ impl Txn for RedbTxn<'_> {
 }
 
 fn revision_of(read: &redb::ReadTransaction) -> Result<Revision, Error> {
+    number_of(read, REVISION)
+}
+
+fn number_of(read: &redb::ReadTransaction, name: &str) -> Result<u64, Error> {
     let meta = read.open_table(META).map_err(failed)?;
-    let revision = meta.get(REVISION).map_err(failed)?;
-    Ok(revision.map_or(0, |revision| revision.value()))
+    let number = meta.get(name).map_err(failed)?;
+    Ok(number.map_or(0, |number| number.value()))
 }
 
 fn open_database(path: &Path, options: &RedbOptions) -> Result<Database, Error> {

@@ -19,6 +19,8 @@ use std::time::Duration;
 /// What stands before the keys of values; the store's own numbers lie below it.
 const VALUE: u8 = b'v';
 const REVISION: &[u8] = b"m/revision";
+/// Up to where revisions may have been given to writes in memory.
+const RESERVED: &[u8] = b"m/reserved";
 /// How often, and how far apart, a closed folder's lock is looked at.
 const RELEASE_TRIES: u32 = 500;
 const RELEASE_PAUSE: Duration = Duration::from_millis(10);
@@ -104,6 +106,10 @@ impl Store for SledStore {
         Box::pin(self.0.compact(revision))
     }
 
+    fn keep_in_memory(&self, prefix: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.0.keep_in_memory(prefix))
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.0.close())
     }
@@ -158,6 +164,17 @@ impl Engine for SledEngine {
 
     fn revision(&self) -> Result<Revision, Error> {
         self.with(revision_of)
+    }
+
+    fn reserved(&self) -> Result<Revision, Error> {
+        self.with(|db| number_of(db, RESERVED))
+    }
+
+    fn reserve(&self, revision: Revision) -> Result<(), Error> {
+        self.with(|db| {
+            db.insert(RESERVED, &revision.to_be_bytes()).map_err(failed)?;
+            db.flush().map_err(failed).map(drop)
+        })
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Error> {
@@ -255,11 +272,15 @@ fn on_disk(key: &[u8]) -> Vec<u8> {
 }
 
 fn revision_of(db: &Db) -> Result<Revision, Error> {
+    number_of(db, REVISION)
+}
+
+fn number_of(db: &Db, name: &[u8]) -> Result<u64, Error> {
     let number = |bytes: IVec| bytes.as_ref().try_into().map(u64::from_be_bytes);
-    match db.get(REVISION).map_err(failed)?.map(number) {
+    match db.get(name).map_err(failed)?.map(number) {
         None => Ok(0),
         Some(Ok(revision)) => Ok(revision),
-        Some(Err(_)) => Err(Error::new(Reason::Corrupt, "the revision counter is cut short")),
+        Some(Err(_)) => Err(Error::new(Reason::Corrupt, "a number of the store is cut short")),
     }
 }
 

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use kubewright_store::conformance::Conformance;
 use kubewright_store::{
-    Commit, CommitOutcome, Error, KeyRange, Op, Reason, RedbOptions, RedbStore, Revision, SledStore, Store,
+    Commit, CommitOutcome, Error, KeyRange, Op, RangeRequest, Reason, RedbOptions, RedbStore, Revision,
+    SledStore, Store,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -211,5 +212,90 @@ async fn check_kept(store: &Arc<dyn Store>, kept: &[(String, Revision)]) {
     for (key, revision) in kept {
         let found = store.get(key.clone().into()).await.unwrap();
         assert_eq!(found.map(|kv| kv.mod_revision), Some(*revision), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_memory_conform_too() {
+    for (name, open) in ENGINES {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let suite = Conformance::new(move || {
+            let path = path.clone();
+            async move {
+                let store = open(&path)?;
+                store.keep_in_memory("".into()).await?;
+                Ok(store)
+            }
+        });
+        let report = suite.persistent(false).run().await;
+        assert!(report.passed(), "{name} in memory\n{report}");
+    }
+}
+
+async fn keys(store: &Arc<dyn Store>, revision: Option<Revision>) -> Vec<(String, String, Revision)> {
+    let request = RangeRequest { range: KeyRange::prefix(""), limit: 0, revision };
+    let items = store.range(request).await.unwrap().items.into_iter();
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    items.map(|kv| (text(&kv.key), text(&kv.value), kv.mod_revision)).collect()
+}
+
+/// One order of revisions for both; what is in memory ends with the store, and no revision is given twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_memory_share_the_revisions_and_end_with_the_store() {
+    for (name, open) in ENGINES {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        assert_eq!(write(&store, "m/old", "0").await.unwrap(), 1);
+        store.keep_in_memory("m/".into()).await.unwrap();
+        store.keep_in_memory("m/".into()).await.unwrap();
+        assert_eq!(
+            store.get("m/old".into()).await.unwrap().unwrap().mod_revision,
+            1,
+            "{name}: moved as it was"
+        );
+        assert_eq!(write(&store, "d/a", "1").await.unwrap(), 2);
+        assert_eq!(write(&store, "m/x", "2").await.unwrap(), 3);
+        assert_eq!(write(&store, "d/b", "3").await.unwrap(), 4);
+        let both = Commit {
+            compares: vec![],
+            ops: ["d/c", "m/y"].map(|k| Op::Put { key: k.into(), value: "4".into() }).into(),
+        };
+        assert_eq!(store.commit(both).await.unwrap(), CommitOutcome::Committed { revision: 5 });
+        assert_eq!(write(&store, "m/x", "6").await.unwrap(), 6);
+        assert_eq!(store.current_revision().await.unwrap(), 6);
+        let shown = |items: Vec<(String, String, Revision)>| {
+            items.iter().map(|(k, v, r)| format!("{k}={v}@{r}")).collect::<Vec<_>>().join(" ")
+        };
+        let now = shown(keys(&store, None).await);
+        assert_eq!(now, "d/a=1@2 d/b=3@4 d/c=4@5 m/old=0@1 m/x=6@6 m/y=4@5", "{name}");
+        assert_eq!(shown(keys(&store, Some(3)).await), "d/a=1@2 m/old=0@1 m/x=2@3", "{name}");
+        let mut watch = store.watch(KeyRange::prefix(""), 2).await.unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < 6 {
+            seen.extend(watch.next().await.unwrap().unwrap().events.iter().map(|e| e.revision()));
+        }
+        assert_eq!(seen, [2, 3, 4, 5, 5, 6], "{name}");
+        store.close().await.unwrap();
+        drop((watch, store));
+
+        let store = open(folder.path()).unwrap();
+        assert_eq!(shown(keys(&store, None).await), "d/a=1@2 d/b=3@4 d/c=4@5", "{name}: the rest is gone");
+        let now = store.current_revision().await.unwrap();
+        assert!(now > 6, "{name}: revision {now} was given before");
+        let error = store.watch(KeyRange::prefix(""), 7).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.reason(), Reason::Compacted, "{name}");
+        assert_eq!(write(&store, "d/a", "7").await.unwrap(), now + 1, "{name}");
+        // On disk again, as nobody said otherwise this time.
+        write(&store, "m/x", "8").await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let store = open(folder.path()).unwrap();
+        assert_eq!(keys(&store, None).await.len(), 4, "{name}");
+        assert_eq!(
+            store.current_revision().await.unwrap(),
+            now + 2,
+            "{name}: no block is skipped without need"
+        );
     }
 }

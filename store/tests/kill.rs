@@ -34,6 +34,12 @@ fn commit(task: u64, number: u64) -> Commit {
     Commit { compares: vec![], ops: vec![put("left"), put("right")] }
 }
 
+/// What a further task writes beside them, without the disk.
+fn in_memory(number: u64) -> Commit {
+    let put = Op::Put { key: "memory/beat".into(), value: number.to_string().into() };
+    Commit { compares: vec![], ops: vec![put] }
+}
+
 /// The process that is killed. Does nothing where the test was not started as it.
 #[test]
 fn child() {
@@ -41,13 +47,19 @@ fn child() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let store = open(&engine, Path::new(&folder)).unwrap();
+        store.keep_in_memory("memory/".into()).await.unwrap();
         let start = store.current_revision().await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
-        for task in 0..TASKS {
+        for task in 0..=TASKS {
             let store = store.clone();
             tasks.spawn(async move {
                 for number in start + 1.. {
-                    match store.commit(commit(task, number)).await {
+                    let next = if task == TASKS { in_memory(number) } else { commit(task, number) };
+                    if task == TASKS {
+                        // It would be a thousand times faster than the others, and so busy the process that reads its answers.
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    match store.commit(next).await {
                         Ok(CommitOutcome::Committed { revision }) => {
                             let line = format!("\nack {task} {number} {revision} .\n");
                             std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
@@ -65,8 +77,10 @@ fn child() {
 struct Acknowledged {
     /// The last number of each task.
     numbers: BTreeMap<u64, u64>,
+    /// The last revision that anybody was told, writes in memory included.
     revision: u64,
     count: u64,
+    in_memory: u64,
 }
 
 fn run_and_kill(engine: &str, folder: &Path, after: Duration, known: &mut Acknowledged) {
@@ -90,9 +104,13 @@ fn run_and_kill(engine: &str, folder: &Path, after: Duration, known: &mut Acknow
         };
         let numbers: Vec<u64> = words.split(' ').filter_map(|word| word.parse().ok()).collect();
         let [task, number, revision] = numbers[..] else { continue };
+        known.revision = known.revision.max(revision);
+        if task == TASKS {
+            known.in_memory += 1;
+            continue;
+        }
         let last = known.numbers.entry(task).or_default();
         *last = number.max(*last);
-        known.revision = known.revision.max(revision);
         known.count += 1;
     }
 }
@@ -102,6 +120,10 @@ async fn check_after(engine: &str, folder: &Path, known: &Acknowledged) {
     assert!(store.current_revision().await.unwrap() >= known.revision, "{engine}: the last revision is lost");
     let whole = RangeRequest { range: KeyRange::prefix(""), limit: 0, revision: None };
     let items = store.range(whole).await.unwrap().items;
+    assert!(
+        items.iter().all(|kv| !kv.key.starts_with(b"memory/")),
+        "{engine}: what was in memory is on disk"
+    );
     for pair in items.chunks(2) {
         let [left, right] = pair else { panic!("{engine}: half a commit: {pair:?}") };
         assert_eq!(
@@ -136,6 +158,7 @@ async fn nothing_acknowledged_is_lost() {
             }
         }
         println!("{engine}: {} acknowledged commits through {ROUNDS} kills", known.count);
+        assert!(known.in_memory > 0, "{engine}: nothing was written in memory");
         assert!(known.count >= ROUNDS, "{engine}: too few commits were written to tell anything");
     }
 }

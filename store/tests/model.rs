@@ -56,7 +56,7 @@ fn commit(state: &State, (writes, condition): &Step) -> Commit {
     Commit { compares: compares.collect(), ops: writes.iter().map(op).collect() }
 }
 
-async fn read(store: &MemoryStore, revision: u64, limit: usize) -> Result<State, Reason> {
+async fn read(store: &dyn Store, revision: u64, limit: usize) -> Result<State, Reason> {
     let mut range = KeyRange::prefix("k/");
     let mut state = State::new();
     loop {
@@ -76,7 +76,7 @@ async fn read(store: &MemoryStore, revision: u64, limit: usize) -> Result<State,
 }
 
 /// Replays the events from a revision on over the state before it.
-async fn replay(store: &MemoryStore, mut state: State, from: u64, upto: u64) -> State {
+async fn replay(store: &dyn Store, mut state: State, from: u64, upto: u64) -> State {
     let mut watch = store.watch(KeyRange::prefix("k/"), from).await.unwrap();
     let mut at = from - 1;
     while at < upto {
@@ -100,9 +100,7 @@ async fn replay(store: &MemoryStore, mut state: State, from: u64, upto: u64) -> 
     state
 }
 
-async fn check(steps: Vec<Step>, history_revisions_max: usize) {
-    let limits = Limits { history_revisions_max, ..Limits::default() };
-    let store = MemoryStore::with_limits(limits);
+async fn check(store: &dyn Store, steps: Vec<Step>, history_revisions_max: usize) {
     let mut states = vec![State::new()];
     for step in &steps {
         let newest = states.last().unwrap();
@@ -125,10 +123,10 @@ async fn check(steps: Vec<Step>, history_revisions_max: usize) {
         let known = revision + history_revisions_max as u64 >= newest;
         for limit in [0, 2] {
             let want = if known { Ok(state.clone()) } else { Err(Reason::Compacted) };
-            assert_eq!(read(&store, revision, limit).await, want, "at {revision}, limit {limit}");
+            assert_eq!(read(store, revision, limit).await, want, "at {revision}, limit {limit}");
         }
         if known {
-            assert_eq!(replay(&store, state.clone(), revision + 1, newest).await, states[newest as usize]);
+            assert_eq!(replay(store, state.clone(), revision + 1, newest).await, states[newest as usize]);
         }
     }
 }
@@ -138,6 +136,37 @@ proptest! {
     #[test]
     fn every_history_fits_the_model(steps in steps(), history in prop_oneof![Just(1000usize), 1..10usize]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(check(steps, history));
+        let limits = Limits { history_revisions_max: history, ..Limits::default() };
+        runtime.block_on(check(&MemoryStore::with_limits(limits), steps, history));
+    }
+}
+
+/// The same with a third of the keys in memory, beside those on disk.
+#[cfg(feature = "redb")]
+mod mixed {
+    use super::*;
+    use kubewright_store::{RedbOptions, RedbStore};
+    use proptest::test_runner::RngSeed;
+
+    async fn on_disk(steps: Vec<Step>, history: usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { history_revisions_max: history, ..Limits::default() };
+        let options = RedbOptions { limits, ..RedbOptions::default() };
+        let store = RedbStore::open_with(folder.path().join("store.redb"), options).unwrap();
+        for prefix in ["k/1", "k/4"] {
+            store.keep_in_memory(prefix.into()).await.unwrap();
+        }
+        check(&store, steps, history).await;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 24, rng_seed: RngSeed::Fixed(11), ..ProptestConfig::default()
+        })]
+        #[test]
+        fn keys_in_memory_fit_it_too(steps in steps(), history in prop_oneof![Just(1000usize), 1..10usize]) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(on_disk(steps, history));
+        }
     }
 }

@@ -4,8 +4,8 @@
 use futures::StreamExt as _;
 use kubewright_store::conformance::Conformance;
 use kubewright_store::{
-    Commit, CommitOutcome, Compare, EncryptedStore, EncryptionKey, Event, Faults, FaultyStore, KeyRange,
-    MemoryStore, MeteredStore, Op, RangeRequest, Reason, Store,
+    Commit, CommitOutcome, Compare, EncryptedStore, EncryptionKey, EncryptionScope, Event, Faults,
+    FaultyStore, KeyRange, MemoryStore, MeteredStore, Op, RangeRequest, Reason, Store,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,4 +204,46 @@ async fn the_way_out_and_exceptions() {
     assert_eq!((store.rotate().await.unwrap(), store.rotate().await.unwrap()), (2, 0));
     assert!(raw(&inner, "secrets/z").await.starts_with("kubewright:aes256gcm"));
     assert_eq!(raw(&inner, "secrets/open/y").await, "known");
+}
+
+/// Each way encrypts, is told apart by what stands before its values, and reads what others wrote after a change in place.
+#[tokio::test]
+async fn every_way_encrypts_and_scopes_change_in_place() {
+    let ways = || {
+        [
+            ("aes128gcm", EncryptionKey::aes_gcm("k", &[1; 16])),
+            ("aes192gcm", EncryptionKey::aes_gcm("k", &[1; 24])),
+            ("aes256gcm", EncryptionKey::aes_gcm("k", &[1; 32])),
+            ("aescbc", EncryptionKey::aes_cbc("k", &[1; 32])),
+            ("secretbox", EncryptionKey::secret_box("k", &[1; 32])),
+        ]
+        .map(|(way, key)| (way, key.unwrap()))
+    };
+    let inner = memory();
+    inner.commit(put("secrets/x", "in the clear")).await.unwrap();
+    let store = EncryptedStore::scoped(inner.clone(), Vec::new());
+    assert_eq!(read(&store, "secrets/x").await.unwrap(), "in the clear");
+    for (at, (way, _)) in ways().into_iter().enumerate() {
+        let mut keys = ways().map(|(_, key)| key);
+        keys.rotate_left(at);
+        store.set_scopes(vec![EncryptionScope::new(keys, ["secrets/"]).unwrap()]);
+        assert_eq!(read(&store, "secrets/x").await.unwrap(), "in the clear", "{way} reads the one before");
+        assert_eq!(store.rotate().await.unwrap(), 1, "{way}");
+        let sealed = raw(&inner, "secrets/x").await;
+        assert!(
+            sealed.starts_with(&format!("kubewright:{way}:v1:k:")) && !sealed.contains("clear"),
+            "{sealed}"
+        );
+        assert_eq!(read(&store, "secrets/x").await.unwrap(), "in the clear", "{way}");
+        let whole = inner.get("secrets/x".into()).await.unwrap().unwrap().value;
+        let cut = Op::Put { key: "secrets/cut".into(), value: whole.slice(..whole.len() - 7) };
+        inner.commit(Commit { compares: vec![], ops: vec![cut] }).await.unwrap();
+        assert_eq!(read(&store, "secrets/cut").await, Err(Reason::Corrupt), "{way}");
+        let gone = Op::Delete { key: "secrets/cut".into() };
+        inner.commit(Commit { compares: vec![], ops: vec![gone] }).await.unwrap();
+    }
+    for bad in [EncryptionKey::aes_gcm("k", &[1; 31]), EncryptionKey::aes_cbc("k", &[1; 8])] {
+        assert_eq!(bad.unwrap_err().reason(), Reason::Invalid);
+    }
+    assert!(EncryptionKey::secret_box("k", &[1; 16]).is_err());
 }

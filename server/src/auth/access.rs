@@ -4,6 +4,7 @@ use super::authenticator::Authenticator;
 use super::authorizer::Authorizer;
 use super::bearer_tokens::BearerTokens;
 use super::bootstrap_tokens::BootstrapTokens;
+use super::counts::{AuthenticationCounts, AuthorizationCounts};
 use super::front_proxy::FrontProxy;
 use super::node::NodeAuthorizer;
 use super::objects::ObjectReader;
@@ -76,6 +77,8 @@ pub struct Access {
     clock: SharedClock,
     /// Keeps aggregated roles written down; ends with the last clone.
     aggregation: Arc<OnceLock<AbortOnDropHandle<()>>>,
+    attempts: Arc<AuthenticationCounts>,
+    decisions: Arc<AuthorizationCounts>,
 }
 
 impl fmt::Debug for Access {
@@ -121,6 +124,8 @@ impl Access {
             front_proxy: None,
             clock,
             aggregation: Arc::default(),
+            attempts: Arc::default(),
+            decisions: Arc::default(),
         }
     }
 
@@ -221,6 +226,8 @@ impl Access {
         // A second start with the same server changes nothing.
         if self.reader.0.set(server.reader().clone()).is_ok() {
             self.authenticators.iter().for_each(|a| a.started(server));
+            server.add_metrics(self.attempts.clone());
+            server.add_metrics(self.decisions.clone());
         }
         server.set_authorizer(self.authorizer.clone());
         if self.escalation.is_some() {
@@ -233,7 +240,7 @@ impl Access {
 
     /// A service that is called only for what its users may do.
     pub fn authorized<S>(&self, service: S) -> Authorized<S> {
-        AuthorizationLayer::new(self.authorizer.clone()).layer(service)
+        AuthorizationLayer::new(self.authorizer.clone()).counting(self.decisions.clone()).layer(service)
     }
 
     /// The HTTP face of a service that is [`Access::authorized`] already.
@@ -241,6 +248,7 @@ impl Access {
         let mut start = HttpService::new(service)
             .anonymous(self.anonymous)
             .anonymous_paths(self.anonymous_paths.clone())
+            .counting(self.attempts.clone())
             .impersonation(self.authorizer.clone());
         if let Some(proxy) = &self.front_proxy {
             start = start.front_proxy(proxy.clone());

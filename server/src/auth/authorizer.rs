@@ -48,6 +48,12 @@ pub trait Authorizer: Send + Sync + 'static {
     /// Nothing happens but reading.
     fn authorize<'a>(&'a self, attributes: &'a Attributes<'a>) -> BoxFuture<'a, Decision>;
 
+    /// Why an action that this authorizer allows is allowed, for reviews and the audit log; empty where it does not tell.
+    fn explain(&self, attributes: &Attributes<'_>) -> String {
+        let _ = attributes;
+        String::new()
+    }
+
     /// What a user may do in a namespace, as far as this authorizer can list it; the rules are those of RBAC.
     fn rules(&self, user: &UserInfo, namespace: &str) -> RuleList {
         let _ = (user, namespace);

@@ -1,21 +1,29 @@
 //! Authorization as a layer around the API service, so that callers in the same process pass it too.
 
 use super::authorizer::{Attributes, Authorizer, Decision};
+use super::counts::AuthorizationCounts;
 use futures::future::BoxFuture;
 use kubewright_core::{ApiError, ApiRequest, ApiResponse, Notes, Target, Verb};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tower::{Layer, Service};
 
 /// Puts an [`Authorizer`] in front of a service over [`ApiRequest`].
 #[derive(Clone)]
-pub struct AuthorizationLayer(Arc<dyn Authorizer>);
+pub struct AuthorizationLayer(Arc<dyn Authorizer>, Arc<AuthorizationCounts>);
 
 impl AuthorizationLayer {
     /// Asks this authorizer about every request.
     pub fn new(authorizer: Arc<dyn Authorizer>) -> Self {
-        AuthorizationLayer(authorizer)
+        AuthorizationLayer(authorizer, Arc::default())
+    }
+
+    /// Counts what was decided here.
+    pub(crate) fn counting(mut self, counts: Arc<AuthorizationCounts>) -> Self {
+        self.1 = counts;
+        self
     }
 }
 
@@ -29,7 +37,7 @@ impl<S> Layer<S> for AuthorizationLayer {
     type Service = Authorized<S>;
 
     fn layer(&self, inner: S) -> Authorized<S> {
-        Authorized { inner, authorizer: self.0.clone() }
+        Authorized { inner, authorizer: self.0.clone(), counts: self.1.clone() }
     }
 }
 
@@ -38,6 +46,7 @@ impl<S> Layer<S> for AuthorizationLayer {
 pub struct Authorized<S> {
     inner: S,
     authorizer: Arc<dyn Authorizer>,
+    counts: Arc<AuthorizationCounts>,
 }
 
 impl<S: fmt::Debug> fmt::Debug for Authorized<S> {
@@ -63,21 +72,25 @@ where
         // The clone was not polled ready, the present one was.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let authorizer = self.authorizer.clone();
+        let (authorizer, counts) = (self.authorizer.clone(), self.counts.clone());
         Box::pin(async move {
-            check(&*authorizer, &request).await?;
+            check(&*authorizer, &counts, &request).await?;
             inner.call(request).await
         })
     }
 }
 
-async fn check(authorizer: &dyn Authorizer, request: &ApiRequest) -> Result<(), ApiError> {
+async fn check(
+    authorizer: &dyn Authorizer,
+    counts: &AuthorizationCounts,
+    request: &ApiRequest,
+) -> Result<(), ApiError> {
     let attributes = Attributes::of(request);
-    ask(authorizer, &attributes, &request.notes).await?;
+    ask(authorizer, counts, &attributes, &request.notes).await?;
     // A WebSocket begins with a GET, but running a program in a pod is no reading: it takes `create` as well.
     if connects(request) {
         let attributes = Attributes { verb: Verb::Create.as_str(), ..attributes };
-        ask(authorizer, &attributes, &request.notes).await?;
+        ask(authorizer, counts, &attributes, &request.notes).await?;
     }
     Ok(())
 }
@@ -92,12 +105,19 @@ fn note(notes: &Notes, decision: &str, reason: &str) {
 
 async fn ask(
     authorizer: &dyn Authorizer,
+    counts: &AuthorizationCounts,
     attributes: &Attributes<'_>,
     notes: &Notes,
 ) -> Result<(), ApiError> {
-    match authorizer.authorize(attributes).await {
+    let since = Instant::now();
+    let decision = authorizer.authorize(attributes).await;
+    counts.count(&decision, since.elapsed());
+    match decision {
         Decision::Allow => {
-            note(notes, "allow", "");
+            // Nobody else wants to know why.
+            if notes.origin().is_some() {
+                note(notes, "allow", &authorizer.explain(attributes));
+            }
             Ok(())
         }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {

@@ -196,7 +196,10 @@ impl Review {
         };
         let attributes = attributes(&user, &spec);
         Ok(match self.authorizer.authorize(&attributes).await {
-            Decision::Allow => json!({"allowed": true}),
+            Decision::Allow => match self.authorizer.explain(&attributes) {
+                reason if reason.is_empty() => json!({"allowed": true}),
+                reason => json!({"allowed": true, "reason": reason}),
+            },
             Decision::Deny(reason) => json!({"allowed": false, "denied": true, "reason": reason}),
             Decision::NoOpinion(reason) if reason.is_empty() => json!({"allowed": false}),
             Decision::NoOpinion(reason) => json!({"allowed": false, "reason": reason}),

@@ -5,7 +5,7 @@ use super::cors::{self, AllowedOrigins};
 use super::decode::{self, Shape};
 use super::{encode, passing, path, upgrade};
 use crate::audit::Audit;
-use crate::auth::{Authenticator, Authorizer, FrontProxy, Impersonation, anonymous};
+use crate::auth::{AuthenticationCounts, Authenticator, Authorizer, FrontProxy, Impersonation, anonymous};
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -54,6 +54,7 @@ struct Shared {
 struct Config {
     /// Who callers without credentials are; for the host's own in-process clients.
     identity: Option<Arc<UserInfo>>,
+    counts: Option<Arc<AuthenticationCounts>>,
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
     /// The paths that anonymous callers may ask for; all when empty.
@@ -82,6 +83,7 @@ impl<S> HttpService<S> {
     pub fn new(inner: S) -> Self {
         let config = Config {
             identity: None,
+            counts: None,
             authenticators: Vec::new(),
             anonymous: false,
             anonymous_paths: Vec::new(),
@@ -113,6 +115,11 @@ impl<S> HttpService<S> {
     #[must_use]
     pub fn identity(self, user: UserInfo) -> Self {
         self.map(|c| c.identity = Some(Arc::new(user)))
+    }
+
+    /// Counts who is let in here.
+    pub(crate) fn counting(self, counts: Arc<AuthenticationCounts>) -> Self {
+        self.map(|c| c.counts = Some(counts))
     }
 
     /// Asks this authenticator too, after those added before it.
@@ -349,24 +356,34 @@ impl Shared {
         audit.refused(&request, error);
     }
 
+    /// The user behind the credentials of a request, where there are any.
+    async fn known(&self, parts: &mut Parts) -> Result<Option<Arc<UserInfo>>, ApiError> {
+        let config = &self.config;
+        if let Some(user) = config.front_proxy.as_ref().and_then(|proxy| proxy.user_of(parts)) {
+            return Ok(Some(Arc::new(user)));
+        }
+        if let Some(peer) = parts.extensions.get::<PeerIdentity>() {
+            return Ok(Some(peer.0.clone()));
+        }
+        for authenticator in &config.authenticators {
+            if let Some(user) = authenticator.authenticate(parts).await? {
+                return Ok(Some(Arc::new(user)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Who asks (the connection's certificate, then a header, then nobody), and who sent it, where that is someone else.
     async fn authenticate(
         &self,
         parts: &mut Parts,
     ) -> Result<(Arc<UserInfo>, Option<Arc<UserInfo>>), ApiError> {
-        let config = &self.config;
-        let mut found = config.front_proxy.as_ref().and_then(|proxy| proxy.user_of(parts)).map(Arc::new);
-        if found.is_none() {
-            found = parts.extensions.get::<PeerIdentity>().map(|peer| peer.0.clone());
+        let (config, since) = (&self.config, Instant::now());
+        let found = self.known(parts).await;
+        if let Some(counts) = &config.counts {
+            counts.count(&found, since.elapsed());
         }
-        if found.is_none() {
-            for authenticator in &config.authenticators {
-                found = authenticator.authenticate(parts).await?.map(Arc::new);
-                if found.is_some() {
-                    break;
-                }
-            }
-        }
+        let found = found?;
         let credentials = parts.headers.contains_key(http::header::AUTHORIZATION);
         let user = match (found, &config.identity) {
             (Some(user), _) => user,

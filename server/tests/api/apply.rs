@@ -1,18 +1,16 @@
 //! Field management and server-side apply through the whole pipeline, on built-in and custom kinds.
 
-use crate::common::{Plane, raw};
+use crate::common::{Plane, raw, store};
 use kubewright_core::{ApiError, ApiRequest, ContentType, GroupVersionResource, Registry, Verb};
 use kubewright_server::ApiServer;
-use kubewright_store::MemoryStore;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 async fn plane() -> Plane {
     let mut registry = Registry::new();
     for kind in kubewright_core::api::builtin(&Default::default()) {
         registry.insert(kind).unwrap();
     }
-    let builder = ApiServer::builder(Arc::new(MemoryStore::new())).registry(registry);
+    let builder = ApiServer::builder(store()).registry(registry);
     Plane(builder.without_builtin_admission().build().await.unwrap())
 }
 

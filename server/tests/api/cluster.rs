@@ -6,7 +6,7 @@ use kubewright_core::{
     ApiError, ApiRequest, ContentType, GroupVersionResource, Representation, ResponseBody, Target, Verb,
 };
 use kubewright_server::ApiServer;
-use kubewright_store::{MemoryStore, Store};
+use kubewright_store::Store;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ async fn on(store: Arc<dyn Store>) -> Plane {
 }
 
 async fn cluster() -> Plane {
-    on(Arc::new(MemoryStore::new())).await
+    on(store()).await
 }
 
 fn core(resource: &str) -> GroupVersionResource {
@@ -231,7 +231,7 @@ fn definition() -> Value {
 
 #[tokio::test]
 async fn a_definition_is_served_at_once_and_goes_with_its_objects() {
-    let store = Arc::new(MemoryStore::new());
+    let store = store();
     let plane = on(store.clone()).await;
     let definitions = GroupVersionResource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions");
     let create = global(Verb::Create, definitions.clone(), None).body(ContentType::Json, definition());

@@ -1,5 +1,6 @@
-//! What the black-box tests share: a server on a memory store with tiny kinds, and short ways to ask it.
+//! What the black-box tests share: a server on a new store with tiny kinds, and short ways to ask it.
 
+pub(crate) use crate::stores::store;
 use futures::StreamExt;
 use kubewright_core::resource::{FieldValue, NoRules, Origin, SelectableField};
 use kubewright_core::{
@@ -8,7 +9,6 @@ use kubewright_core::{
     WatchStream,
 };
 use kubewright_server::{ApiServer, ApiServerBuilder};
-use kubewright_store::MemoryStore;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) fn builder() -> ApiServerBuilder {
     };
     let mut widgets = kind("example.dev", "widgets", "Widget", Scope::Namespaced);
     widgets.selectable_fields = vec![field("spec.nodeName"), field("spec.color")];
-    ApiServer::builder(Arc::new(MemoryStore::new())).without_builtin_admission().kind(widgets).kind(kind(
+    ApiServer::builder(store()).without_builtin_admission().kind(widgets).kind(kind(
         "example.dev",
         "gadgets",
         "Gadget",

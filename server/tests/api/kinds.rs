@@ -4,12 +4,10 @@ use crate::common::*;
 use kubewright_core::api::{BuiltinOptions, builtin};
 use kubewright_core::{ApiRequest, ContentType, GroupVersionResource, ResponseBody, UserInfo, Verb};
 use kubewright_server::ApiServer;
-use kubewright_store::MemoryStore;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 async fn cluster() -> Plane {
-    let mut registry = ApiServer::builder(Arc::new(MemoryStore::new())).service_cidr("10.0.0.0/24");
+    let mut registry = ApiServer::builder(store()).service_cidr("10.0.0.0/24");
     for kind in builtin(&BuiltinOptions::default()) {
         registry = registry.kind(kind);
     }

@@ -6,12 +6,10 @@ use kubewright_core::{
     ApiError, ApiRequest, ApiResponse, ContentType, GroupVersionResource, Options, UserInfo, Verb,
 };
 use kubewright_server::{ApiServer, ApiServerBuilder};
-use kubewright_store::MemoryStore;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 pub(crate) fn kube_builder() -> ApiServerBuilder {
-    let mut builder = ApiServer::builder(Arc::new(MemoryStore::new())).service_cidr("10.0.0.0/24");
+    let mut builder = ApiServer::builder(store()).service_cidr("10.0.0.0/24");
     for kind in builtin(&BuiltinOptions::default()) {
         builder = builder.kind(kind);
     }

@@ -1,14 +1,13 @@
 //! Real kubectls, where there are any, against a server on a loopback port.
 
+use crate::common::store;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use kubewright_core::api::{BuiltinOptions, builtin};
 use kubewright_core::{KindDescriptor, UserInfo};
 use kubewright_server::ApiServer;
 use kubewright_server::http::HttpService;
-use kubewright_store::MemoryStore;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -21,7 +20,7 @@ pub(crate) struct Site {
 }
 
 pub(crate) async fn site(kinds: Vec<KindDescriptor>) -> Site {
-    let mut builder = ApiServer::builder(Arc::new(MemoryStore::new())).without_builtin_admission();
+    let mut builder = ApiServer::builder(store()).without_builtin_admission();
     for kind in kinds {
         builder = builder.kind(kind);
     }

@@ -1,4 +1,5 @@
-//! Black-box tests of the API server: requests in, answers out, over a memory store.
+//! Black-box tests of the API server: requests in, answers out, over a store in memory, or the one that `KUBEWRIGHT_TEST_STORE` names
+//! (`memory`, `redb`, `sled`, `etcd`).
 
 mod apply;
 mod cluster;
@@ -19,4 +20,5 @@ mod quota;
 mod reference;
 mod rules;
 mod services;
+mod stores;
 mod watch;

@@ -1,15 +1,13 @@
 //! Rules of custom kinds that are expressions, on every way in which an object is written.
 
-use crate::common::Plane;
+use crate::common::{Plane, store};
 use kubewright_core::api::{BuiltinOptions, builtin};
 use kubewright_core::{ApiError, ApiRequest, ContentType, GroupVersionResource, Reason, Verb};
 use kubewright_server::ApiServer;
-use kubewright_store::MemoryStore;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 pub(crate) async fn cluster() -> Plane {
-    let mut builder = ApiServer::builder(Arc::new(MemoryStore::new()));
+    let mut builder = ApiServer::builder(store());
     for kind in builtin(&BuiltinOptions::default()) {
         builder = builder.kind(kind);
     }

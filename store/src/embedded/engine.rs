@@ -34,6 +34,12 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// The revision of the last write.
     fn revision(&self) -> Result<Revision, Error>;
 
+    /// The revision up to which [`Engine::reserve`] was called; 0 where it never was.
+    fn reserved(&self) -> Result<Revision, Error>;
+
+    /// Notes, and returns when that is durable, that revisions up to this one may be given to writes that are not on disk.
+    fn reserve(&self, revision: Revision) -> Result<(), Error>;
+
     /// One key.
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Error>;
 

@@ -6,6 +6,7 @@
 mod engine;
 mod page;
 mod record;
+mod volatile;
 mod writer;
 
 pub(crate) use engine::{Body, Engine, Scan, Txn, contained};
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
+use volatile::Volatile;
 use writer::{Message, Waiting, Writer};
 
 /// How many commits wait for the writer before callers wait to hand theirs over.
@@ -43,6 +45,7 @@ struct Shared<E> {
     engine: E,
     hub: Arc<Hub>,
     counts: Counts,
+    volatile: Volatile,
     closed: AtomicBool,
 }
 
@@ -59,9 +62,14 @@ fn closed() -> Error {
 impl<E: Engine> Embedded<E> {
     /// Takes an engine that is open already.
     pub(crate) fn new(engine: E, limits: Limits) -> Result<Self, Error> {
-        let hub = Arc::new(Hub::new(limits, engine.revision()?));
-        let shared =
-            Arc::new(Shared { engine, hub, counts: Counts::default(), closed: AtomicBool::new(false) });
+        let (written, reserved) = (engine.revision()?, engine.reserved()?);
+        if reserved > written {
+            // Revisions up to there may have been given to writes that were in memory only.
+            engine.apply(1, &mut |_| Ok(Some(reserved)))?;
+        }
+        let hub = Arc::new(Hub::new(limits, reserved.max(written)));
+        let (counts, volatile, closed) = (Counts::default(), Volatile::new(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { engine, hub, counts, volatile, closed });
         let (to_writer, inbox) = mpsc::channel(WAITING_COMMITS_MAX);
         let writer = Writer::new(shared.clone(), inbox);
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run());
@@ -77,11 +85,16 @@ impl<E: Engine> Embedded<E> {
 
     pub(crate) async fn current_revision(&self) -> Result<Revision, Error> {
         self.shared.open()?;
-        self.shared.engine.revision()
+        let on_disk = self.shared.engine.revision()?;
+        // Those of writes in memory are never on disk.
+        Ok(if self.shared.volatile.is_active() { on_disk.max(self.shared.hub.published()) } else { on_disk })
     }
 
     pub(crate) async fn get(&self, key: Bytes) -> Result<Option<KeyValue>, Error> {
         self.shared.open()?;
+        if self.shared.volatile.covers(&key) {
+            return Ok(self.shared.volatile.held().get(&key).cloned());
+        }
         self.shared.engine.get(&key)
     }
 
@@ -114,6 +127,15 @@ impl<E: Engine> Embedded<E> {
     pub(crate) async fn compact(&self, revision: Revision) -> Result<(), Error> {
         self.shared.open()?;
         self.shared.hub.compact(revision)
+    }
+
+    /// Keeps the keys with this prefix in memory only from now on.
+    pub(crate) async fn keep_in_memory(&self, prefix: Bytes) -> Result<(), Error> {
+        self.shared.open()?;
+        let to_writer = self.to_writer.lock().clone().ok_or_else(closed)?;
+        let (reply, done) = oneshot::channel();
+        to_writer.send(Message::KeepInMemory(prefix, reply)).await.map_err(|_| closed())?;
+        done.await.map_err(|_| closed())?
     }
 
     pub(crate) async fn close(&self) -> Result<(), Error> {

@@ -1,9 +1,12 @@
 //! The one writer: takes all the commits that wait, gives each its revision, and flushes them together.
 
 use super::engine::contained;
-use super::{Engine, Shared, Txn, closed};
+use super::volatile::{Held, RESERVED_REVISIONS, Volatile};
+use super::{Engine, Scan, Shared, Txn, closed, decode};
 use crate::mvcc::{Committed, Verdict, evaluate};
-use crate::{Commit, CommitOutcome, Error, Revision};
+use crate::{Commit, CommitOutcome, Error, Event, KeyRange, KeyValue, Op, Reason, Revision};
+use bytes::Bytes;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +31,7 @@ pub(super) struct Waiting {
 /// What the writer is sent.
 pub(super) enum Message {
     Commit(Waiting),
+    KeepInMemory(Bytes, oneshot::Sender<Result<(), Error>>),
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -36,6 +40,17 @@ pub(super) struct Writer<E: Engine> {
     inbox: mpsc::Receiver<Message>,
     /// A write failed, and whether it is on disk could not be read since; what was staged is undecided.
     undecided: bool,
+    /// What the staged revisions make of the keys in memory.
+    staged: Option<Held>,
+    /// Revisions up to this one may be given to writes that are not on disk.
+    reserved: Revision,
+}
+
+/// What [`Writer::gather`] met besides commits.
+enum Aside {
+    Nothing,
+    KeepInMemory(Bytes, oneshot::Sender<Result<(), Error>>),
+    Close(Option<oneshot::Sender<Result<(), Error>>>),
 }
 
 /// What became of the commits of a group, while its transaction runs.
@@ -47,48 +62,56 @@ struct Judged {
 
 impl<E: Engine> Writer<E> {
     pub(super) fn new(shared: Arc<Shared<E>>, inbox: mpsc::Receiver<Message>) -> Self {
-        Writer { shared, inbox, undecided: false }
+        Writer { shared, inbox, undecided: false, staged: None, reserved: 0 }
     }
 
     /// Works until the store is closed or dropped.
     pub(super) fn run(mut self) {
         let mut group = Vec::new();
         loop {
-            let close = self.gather(&mut group);
+            let aside = self.gather(&mut group);
             if !group.is_empty() {
                 self.commit_group(&mut group);
             }
-            if let Some(reply) = close {
-                self.inbox.close();
-                let result = self.shared.engine.close();
-                if let Some(reply) = reply {
-                    // Nobody waits where the caller went away.
-                    let _ = reply.send(result);
+            match aside {
+                Aside::Nothing => {}
+                Aside::KeepInMemory(prefix, reply) => {
+                    // Nobody waits where the caller was dropped.
+                    let _ = reply.send(self.keep_in_memory(prefix));
                 }
-                return;
+                Aside::Close(reply) => {
+                    self.inbox.close();
+                    let result = self.shared.engine.close();
+                    if let Some(reply) = reply {
+                        // Nobody waits where the caller went away.
+                        let _ = reply.send(result);
+                    }
+                    return;
+                }
             }
         }
     }
 
-    /// Waits for a commit and takes those behind it. `Some` means that the store is to be closed after them.
-    fn gather(&mut self, group: &mut Vec<Waiting>) -> Option<Option<oneshot::Sender<Result<(), Error>>>> {
+    /// Waits for a commit and takes those behind it, up to what is to be done after them.
+    fn gather(&mut self, group: &mut Vec<Waiting>) -> Aside {
         let mut next = if self.undecided { self.next_or_recovered() } else { self.inbox.blocking_recv() };
         let mut bytes = 0;
         loop {
             match next {
-                None => return Some(None),
-                Some(Message::Close(reply)) => return Some(Some(reply)),
+                None => return Aside::Close(None),
+                Some(Message::Close(reply)) => return Aside::Close(Some(reply)),
+                Some(Message::KeepInMemory(prefix, reply)) => return Aside::KeepInMemory(prefix, reply),
                 Some(Message::Commit(waiting)) => {
                     bytes += weight(&waiting.commit);
                     group.push(waiting);
                 }
             }
             if group.len() >= GROUP_COMMITS_MAX || bytes >= GROUP_BYTES_MAX {
-                return None;
+                return Aside::Nothing;
             }
             next = match self.inbox.try_recv() {
                 Ok(message) => Some(message),
-                Err(mpsc::error::TryRecvError::Empty) => return None,
+                Err(mpsc::error::TryRecvError::Empty) => return Aside::Nothing,
                 Err(mpsc::error::TryRecvError::Disconnected) => None,
             };
         }
@@ -112,8 +135,9 @@ impl<E: Engine> Writer<E> {
     fn settle(&mut self) -> Result<Revision, Error> {
         let on_disk = contained(|| self.shared.engine.recover())?;
         if on_disk > self.shared.hub.published() {
-            self.shared.hub.publish();
+            self.publish();
         } else {
+            self.staged = None;
             self.shared.hub.unstage();
         }
         self.undecided = false;
@@ -134,24 +158,89 @@ impl<E: Engine> Writer<E> {
         let mut judged = Judged::default();
         let mut commits = Some(commits);
         let count = replies.len();
-        let result = contained(|| {
-            self.shared.engine.apply(count, &mut |txn| {
-                // An engine runs the body once.
-                let commits = commits.take().ok_or_else(closed)?;
-                judge(commits, txn, self.shared.hub.published(), &mut judged)?;
-                let reached = judged.changed.last().map(|c| c.revision);
-                self.shared.hub.stage(std::mem::take(&mut judged.changed));
-                Ok(reached)
-            })
-        });
+        let volatile = self.shared.volatile.is_active();
+        let only_in_memory =
+            volatile && commits.as_ref().is_some_and(|all| all.iter().all(|c| self.in_memory(c)));
+        let mut held = volatile.then(|| Held::clone(&self.shared.volatile.held()));
+        let (shared, published) = (self.shared.clone(), self.shared.hub.published());
+        let mut body = |txn: &mut dyn Txn| {
+            // An engine runs the body once.
+            let commits = commits.take().ok_or_else(closed)?;
+            match &mut held {
+                None => judge(commits, txn, published, &mut judged)?,
+                Some(held) => {
+                    let mut mixed = MixedTxn { volatile: &shared.volatile, held, txn };
+                    judge(commits, &mut mixed, published, &mut judged)?;
+                }
+            }
+            let reached = judged.changed.last().map(|c| c.revision);
+            shared.hub.stage(std::mem::take(&mut judged.changed));
+            Ok(reached)
+        };
+        let result = if only_in_memory {
+            body(&mut NothingOnDisk).and_then(|reached| self.reserve(reached))
+        } else {
+            contained(|| self.shared.engine.apply(count, &mut body))
+        };
+        self.staged = held;
         match result {
-            Ok(()) => self.shared.hub.publish(),
+            Ok(()) => self.publish(),
             Err(error) => return self.failed(error, judged, replies),
         }
         for (reply, outcome) in replies.into_iter().zip(judged.outcomes) {
             // Nobody waits where the caller was dropped.
             let _ = reply.send(outcome);
         }
+    }
+
+    /// The staged revisions happened.
+    fn publish(&mut self) {
+        if let Some(held) = self.staged.take() {
+            self.shared.volatile.show(held);
+        }
+        self.shared.hub.publish();
+    }
+
+    /// Whether a commit neither reads nor writes anything on disk.
+    fn in_memory(&self, commit: &Commit) -> bool {
+        let mut keys = commit.ops.iter().map(Op::key).chain(commit.compares.iter().map(|c| &c.key));
+        keys.all(|key| self.shared.volatile.covers(key))
+    }
+
+    /// Makes sure that a revision which is not written to disk is not given again after a restart.
+    fn reserve(&mut self, reached: Option<Revision>) -> Result<(), Error> {
+        let Some(reached) = reached.filter(|reached| *reached > self.reserved) else { return Ok(()) };
+        let upto = reached + RESERVED_REVISIONS;
+        contained(|| self.shared.engine.reserve(upto))?;
+        self.reserved = upto;
+        Ok(())
+    }
+
+    /// From now on the keys with this prefix are in memory; what the disk holds of them moves there.
+    fn keep_in_memory(&mut self, prefix: Bytes) -> Result<(), Error> {
+        if self.undecided {
+            self.settle()?;
+        }
+        let mut held = Held::clone(&self.shared.volatile.held());
+        let mut found = Found(Vec::new());
+        contained(|| self.shared.engine.scan(&KeyRange::prefix(prefix.clone()), &mut found))?;
+        let published = self.shared.hub.published();
+        let gone =
+            |item: &KeyValue| Event::Delete { key: item.key.clone(), previous: None, revision: published };
+        held.revision = held.revision.max(published);
+        found.0.iter().for_each(|item| held.put(item.clone()));
+        self.shared.volatile.add(prefix, held);
+        if found.0.is_empty() {
+            return Ok(());
+        }
+        let moved = contained(|| {
+            self.shared.engine.apply(1, &mut |txn| {
+                found.0.iter().try_for_each(|item| txn.apply(&gone(item)))?;
+                Ok(Some(published))
+            })
+        });
+        // What stays on disk after an error is hidden by what is in memory.
+        moved.inspect_err(|_| self.undecided = true)
     }
 
     /// A group's write failed: answers with what is on disk, where that can be read, else that nobody knows.
@@ -171,6 +260,60 @@ impl<E: Engine> Writer<E> {
             // Nobody waits where the caller was dropped.
             let _ = reply.send(outcome);
         }
+    }
+}
+
+/// A transaction of keys on disk and in memory.
+struct MixedTxn<'a> {
+    volatile: &'a Volatile,
+    held: &'a mut Held,
+    txn: &'a mut dyn Txn,
+}
+
+impl Txn for MixedTxn<'_> {
+    fn get(&mut self, key: &Bytes) -> Result<Option<KeyValue>, Error> {
+        if self.volatile.covers(key) { Ok(self.held.get(key).cloned()) } else { self.txn.get(key) }
+    }
+
+    fn apply(&mut self, event: &Event) -> Result<(), Error> {
+        if !self.volatile.covers(event.key()) {
+            return self.txn.apply(event);
+        }
+        self.held.apply(event);
+        Ok(())
+    }
+}
+
+/// The disk's side of a group that does not touch it.
+struct NothingOnDisk;
+
+impl NothingOnDisk {
+    fn refuse<T>(key: &Bytes) -> Result<T, Error> {
+        Err(Error::new(Reason::Failed, format!("key {key:?} is not in memory")))
+    }
+}
+
+impl Txn for NothingOnDisk {
+    fn get(&mut self, key: &Bytes) -> Result<Option<KeyValue>, Error> {
+        NothingOnDisk::refuse(key)
+    }
+
+    fn apply(&mut self, event: &Event) -> Result<(), Error> {
+        NothingOnDisk::refuse(event.key())
+    }
+}
+
+/// Takes whole items off the disk.
+struct Found(Vec<KeyValue>);
+
+impl Scan for Found {
+    fn begin(&mut self, _: Revision) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn visit(&mut self, key: &[u8], record: &[u8]) -> Result<ControlFlow<()>, Error> {
+        self.0.push(decode(Bytes::copy_from_slice(key), record)?);
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) fn event(event: wire::Event) -> Option<Event> {
     })
 }
 
-pub(super) fn txn(commit: Commit) -> Result<TxnRequest, Error> {
+/// The request for a commit; `leases` are those of its ops, or none at all.
+pub(super) fn txn(commit: Commit, leases: &[i64]) -> Result<TxnRequest, Error> {
     let mut compare = Vec::with_capacity(commit.compares.len());
     let mut failure = Vec::with_capacity(commit.compares.len());
     for condition in commit.compares {
@@ -55,14 +56,15 @@ pub(super) fn txn(commit: Commit) -> Result<TxnRequest, Error> {
         let read = wire::RangeRequest { key: condition.key, ..Default::default() };
         failure.push(RequestOp { request: Some(request_op::Request::RequestRange(read)) });
     }
-    let success = commit.ops.into_iter().map(request_of).collect();
+    let lease = |at: usize| leases.get(at).copied().unwrap_or(0);
+    let success = commit.ops.into_iter().enumerate().map(|(at, op)| request_of(op, lease(at))).collect();
     Ok(TxnRequest { compare, success, failure })
 }
 
-fn request_of(op: Op) -> RequestOp {
+fn request_of(op: Op, lease: i64) -> RequestOp {
     let request = match op {
         Op::Put { key, value } => {
-            request_op::Request::RequestPut(PutRequest { key, value, ..Default::default() })
+            request_op::Request::RequestPut(PutRequest { key, value, lease, ..Default::default() })
         }
         Op::Delete { key } => {
             request_op::Request::RequestDeleteRange(DeleteRangeRequest { key, ..Default::default() })

@@ -3,6 +3,7 @@
 mod convert;
 mod endpoints;
 mod errors;
+mod lease;
 mod watch;
 #[rustfmt::skip]
 #[path = "gen/etcdserverpb.rs"]
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use convert::{item, range_end, start_key};
 use endpoints::{Call, Endpoints};
 use futures::future::BoxFuture;
+use lease::Leases;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,6 +100,7 @@ impl std::fmt::Debug for EtcdOptions {
 /// Progress marks of servers before 3.4.25 and 3.5.8 may run ahead of events; a mark is believed only after a further quiet interval.
 pub struct EtcdStore {
     endpoints: Arc<Endpoints>,
+    leases: Leases,
     replicated: AtomicBool,
 }
 
@@ -111,8 +114,8 @@ impl EtcdStore {
     /// # Cancel safety
     /// A dropped call leaves nothing behind.
     pub async fn connect(options: EtcdOptions) -> Result<Self, Error> {
-        let store =
-            EtcdStore { endpoints: Arc::new(Endpoints::new(options)?), replicated: AtomicBool::new(false) };
+        let endpoints = Arc::new(Endpoints::new(options)?);
+        let store = EtcdStore { endpoints, leases: Leases::default(), replicated: AtomicBool::new(false) };
         store.current_revision().await?;
         // A user may lack the right to list members; then the endpoints given must do.
         let members = store.members().await.unwrap_or(store.endpoints.len());
@@ -171,6 +174,17 @@ impl EtcdStore {
             next.push(0);
             start = next.into();
         }
+    }
+
+    async fn transact(&self, request: wire::TxnRequest) -> Result<CommitOutcome, Error> {
+        let answer = self
+            .endpoints
+            .write(|call: Call| {
+                let request = request.clone();
+                async move { kv(&call).txn(call.request(request)).await }
+            })
+            .await?;
+        Ok(convert::outcome(answer))
     }
 
     async fn range_retrying(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
@@ -251,16 +265,31 @@ impl Store for EtcdStore {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<CommitOutcome, Error>> {
         Box::pin(async move {
             crate::mvcc::check_commit(&commit, &self.endpoints.options().limits)?;
-            let request = convert::txn(commit)?;
-            let answer = self
-                .endpoints
-                .write(|call: Call| {
-                    let request = request.clone();
-                    async move { kv(&call).txn(call.request(request)).await }
-                })
-                .await?;
-            Ok(convert::outcome(answer))
+            let leases = self.leases.of(&self.endpoints, &commit).await?;
+            if leases.is_empty() {
+                return self.transact(convert::txn(commit, &leases)?).await;
+            }
+            match self.transact(convert::txn(commit.clone(), &leases)?).await {
+                Err(error) if lease::lease_is_gone(&error) => {
+                    self.leases.forget(&leases);
+                    let leases = self.leases.of(&self.endpoints, &commit).await?;
+                    self.transact(convert::txn(commit, &leases)?).await
+                }
+                result => result,
+            }
         })
+    }
+
+    fn keep_in_memory(&self, prefix: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        let words = format!(
+            "keys under {prefix:?} can't be kept in memory only: other processes that share this etcd would not see them"
+        );
+        Box::pin(async move { Err(Error::new(Reason::Unsupported, words)) })
+    }
+
+    fn expire(&self, prefix: Bytes, after: Duration) -> bool {
+        self.leases.add(prefix, after);
+        true
     }
 
     fn watch(&self, range: KeyRange, from: Revision) -> BoxFuture<'_, Result<WatchStream, Error>> {

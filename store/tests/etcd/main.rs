@@ -209,3 +209,37 @@ async fn bad_endpoints_are_told() {
         assert_eq!(error.reason(), Reason::Invalid, "{endpoints:?}: {error}");
     }
 }
+
+/// etcd itself deletes what has a time to live, each write begins it anew, and the rest stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_with_a_time_to_live_go_by_themselves() {
+    let Some(cluster) = Cluster::start(1, &[]) else { return };
+    let store = connect(EtcdOptions::new(cluster.urls())).await.unwrap();
+    assert!(store.expire("short/".into(), Duration::from_secs(2)));
+    assert!(store.keep_in_memory("short/".into()).await.is_err_and(|e| e.reason() == Reason::Unsupported));
+    let mut watch = store.watch(KeyRange::prefix(""), 1).await.unwrap();
+    let commit = Commit {
+        compares: vec![],
+        ops: ["short/a", "long/a"].map(|k| Op::Put { key: k.into(), value: "1".into() }).into(),
+    };
+    store.commit(commit).await.unwrap();
+    store.commit(put("short/b", "2")).await.unwrap();
+    let mut gone = BTreeSet::new();
+    while gone.len() < 2 {
+        let batch =
+            tokio::time::timeout(Duration::from_secs(60), watch.next()).await.unwrap().unwrap().unwrap();
+        for event in batch.events {
+            if let Event::Delete { key, .. } = event {
+                gone.insert(key);
+            }
+        }
+    }
+    assert_eq!(gone.into_iter().collect::<Vec<_>>(), ["short/a", "short/b"]);
+    assert!(store.get("long/a".into()).await.unwrap().is_some());
+    // The lease is over meanwhile; a new one is made.
+    store.commit(put("short/c", "3")).await.unwrap();
+    // One that somebody revokes is replaced too.
+    assert!(store.get("short/c".into()).await.unwrap().is_some());
+    assert!(store.expire("short/".into(), Duration::ZERO));
+    store.commit(put("short/d", "4")).await.unwrap();
+}

@@ -2,6 +2,7 @@
 
 use super::aggregate::aggregate_once;
 use super::defaults;
+use super::namespaced;
 use super::rules;
 use crate::auth::authenticated;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -14,11 +15,11 @@ use tower::{Service, ServiceExt};
 
 /// Writes at once, so that a store which groups commits flushes few times.
 const WRITES_AT_ONCE: usize = 64;
-const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+pub(super) const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// Brings the default cluster roles and their bindings into the plane.
+/// Brings the default roles and their bindings into the plane.
 ///
-/// What exists keeps its additions and gets back its missing rules and subjects, unless its annotation
+/// A cluster role or binding that exists keeps its additions and gets back its missing rules and subjects, unless its annotation
 /// `rbac.authorization.kubernetes.io/autoupdate` is `false`. `service` must not ask for authorization.
 ///
 /// # Errors
@@ -47,26 +48,18 @@ where
         .buffer_unordered(WRITES_AT_ONCE)
         .try_collect::<()>()
         .await?;
-    match write(service.clone(), extension_reader()).await {
-        // A plane without namespaces has no place for it.
-        Err(e) if !e.is_not_found() => return Err(e),
-        _ => {}
-    }
+    stream::iter(namespaced::creates())
+        .map(|request| async move {
+            match write(service.clone(), request).await {
+                // A plane without namespaces has no place for it.
+                Err(e) if e.is_not_found() => Ok(()),
+                result => result,
+            }
+        })
+        .buffer_unordered(WRITES_AT_ONCE)
+        .try_collect::<()>()
+        .await?;
     aggregate_once(service).await.map(drop)
-}
-
-/// The role by which API servers behind this one read how to know it.
-fn extension_reader() -> ApiRequest {
-    let roles = kubewright_core::GroupVersionResource::new("rbac.authorization.k8s.io", "v1", "roles");
-    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"],
-        "resourceNames": ["extension-apiserver-authentication"]});
-    let role = json!({"rules": [rule], "metadata": {
-        "name": "extension-apiserver-authentication-reader", "namespace": "kube-system",
-        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}, "annotations": {AUTOUPDATE: "true"}}});
-    let mut request = ApiRequest::resource(Verb::Create, roles, Some("kube-system"), None);
-    request.user = authenticated("system:apiserver", &[super::MASTERS]).into();
-    request.user_agent = "kube-apiserver".into();
-    request.body(ContentType::Json, role)
 }
 
 async fn existing<S, K: Resource>(service: &S) -> Result<HashMap<String, Arc<K>>, ApiError>

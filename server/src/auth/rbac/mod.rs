@@ -4,6 +4,7 @@ mod aggregate;
 mod bootstrap;
 mod defaults;
 mod escalation;
+mod namespaced;
 mod policy;
 pub(super) mod rules;
 
@@ -84,6 +85,16 @@ impl Authorizer for RbacAuthorizer {
         Box::pin(std::future::ready(self.decide(attributes)))
     }
 
+    fn explain(&self, attributes: &Attributes<'_>) -> String {
+        if is_master(&attributes.user) {
+            return String::new();
+        }
+        let policy = self.policy();
+        let allows = |rule: &_| rules::allows(rule, attributes);
+        let by = policy.granted_by(&attributes.user, attributes.namespace, allows);
+        by.map_or_else(String::new, |by| format!("RBAC: allowed by {by}"))
+    }
+
     fn rules(&self, user: &UserInfo, namespace: &str) -> RuleList {
         let mut list = RuleList::default();
         if is_master(user) {
@@ -126,6 +137,11 @@ impl Authorizer for Union {
             }
             Decision::NoOpinion(reasons.join(", "))
         })
+    }
+
+    fn explain(&self, attributes: &Attributes<'_>) -> String {
+        let explained = self.0.iter().map(|authorizer| authorizer.explain(attributes));
+        explained.into_iter().find(|reason| !reason.is_empty()).unwrap_or_default()
     }
 
     fn rules(&self, user: &UserInfo, namespace: &str) -> RuleList {

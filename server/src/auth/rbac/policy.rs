@@ -26,11 +26,18 @@ fn resources() -> &'static [GroupVersionResource; 4] {
 
 type Rules = Arc<Vec<PolicyRule>>;
 
+/// The rules of a role that a binding gives to a subject.
+struct Grant {
+    rules: Rules,
+    /// The binding, the role and the subject in upstream's words.
+    by: Box<str>,
+}
+
 /// The rules of each subject.
 #[derive(Default)]
 struct Grants {
-    users: HashMap<String, Vec<Rules>>,
-    groups: HashMap<String, Vec<Rules>>,
+    users: HashMap<String, Vec<Grant>>,
+    groups: HashMap<String, Vec<Grant>>,
 }
 
 /// Everything that the objects grant.
@@ -54,14 +61,16 @@ impl Policy {
         }
         for binding in objects::<ClusterRoleBinding>(reader) {
             if let Some(rules) = policy.role_rules(&binding.role_ref, "") {
-                policy.cluster.add(&rules, binding.subjects.as_deref(), "");
+                let by = told("ClusterRoleBinding", binding.name(), &binding.role_ref);
+                policy.cluster.add(&rules, binding.subjects.as_deref(), "", &by);
             }
         }
         for binding in objects::<RoleBinding>(reader) {
             let namespace = binding.namespace().unwrap_or("");
             if let Some(rules) = policy.role_rules(&binding.role_ref, namespace) {
                 let grants = policy.namespaces.entry(namespace.to_owned()).or_default();
-                grants.add(&rules, binding.subjects.as_deref(), namespace);
+                let by = told("RoleBinding", &format!("{}/{namespace}", binding.name()), &binding.role_ref);
+                grants.add(&rules, binding.subjects.as_deref(), namespace, &by);
             }
         }
         policy
@@ -87,6 +96,19 @@ impl Policy {
         [Some(&self.cluster), local].into_iter().flatten().any(|g| g.any_rule(user, &mut found))
     }
 
+    /// By which binding the user has a rule of which `found` says yes.
+    pub(super) fn granted_by<'a>(
+        &'a self,
+        user: &'a UserInfo,
+        namespace: &str,
+        found: impl Fn(&PolicyRule) -> bool,
+    ) -> Option<&'a str> {
+        let local = if namespace.is_empty() { None } else { self.namespaces.get(namespace) };
+        let grants = [Some(&self.cluster), local].into_iter().flatten();
+        let mut all = grants.flat_map(|g| g.of(user));
+        all.find(|grant| grant.rules.iter().any(&found)).map(|grant| &*grant.by)
+    }
+
     /// All the rules that the user has in the namespace.
     pub(super) fn rules_of(&self, user: &UserInfo, namespace: &str) -> Vec<PolicyRule> {
         let mut rules = Vec::new();
@@ -99,26 +121,37 @@ impl Policy {
 }
 
 impl Grants {
-    fn add(&mut self, rules: &Rules, subjects: Option<&[Subject]>, namespace: &str) {
+    fn add(&mut self, rules: &Rules, subjects: Option<&[Subject]>, namespace: &str, by: &str) {
         for subject in subjects.into_iter().flatten() {
-            let (map, name) = match subject.kind.as_str() {
-                "User" => (&mut self.users, subject.name.clone()),
-                "Group" => (&mut self.groups, subject.name.clone()),
+            let (map, name, shown) = match subject.kind.as_str() {
+                "User" => (&mut self.users, subject.name.clone(), subject.name.clone()),
+                "Group" => (&mut self.groups, subject.name.clone(), subject.name.clone()),
                 "ServiceAccount" => {
                     let namespace = subject.namespace.as_deref().unwrap_or(namespace);
-                    (&mut self.users, format!("system:serviceaccount:{namespace}:{}", subject.name))
+                    let name = format!("system:serviceaccount:{namespace}:{}", subject.name);
+                    (&mut self.users, name, format!("{}/{namespace}", subject.name))
                 }
                 _ => continue,
             };
-            map.entry(name).or_default().push(rules.clone());
+            let by = format!("{by} {} {shown:?}", subject.kind).into();
+            map.entry(name).or_default().push(Grant { rules: rules.clone(), by });
         }
     }
 
-    fn any_rule(&self, user: &UserInfo, found: &mut impl FnMut(&PolicyRule) -> bool) -> bool {
+    fn of<'a>(&'a self, user: &'a UserInfo) -> impl Iterator<Item = &'a Grant> {
         let by_name = user.username.as_ref().and_then(|name| self.users.get(name));
         let by_group = user.groups.iter().flatten().filter_map(|group| self.groups.get(group));
-        by_name.into_iter().chain(by_group).flatten().flat_map(|rules| rules.iter()).any(found)
+        by_name.into_iter().chain(by_group).flatten()
     }
+
+    fn any_rule(&self, user: &UserInfo, found: &mut impl FnMut(&PolicyRule) -> bool) -> bool {
+        self.of(user).flat_map(|grant| grant.rules.iter()).any(found)
+    }
+}
+
+/// A binding with its role, up to the subject.
+fn told(kind: &str, name: &str, role: &RoleRef) -> String {
+    format!("{kind} {name:?} of {} {:?} to", role.kind, role.name)
 }
 
 /// The objects of a kind; a kind that the plane does not serve has none, and one that does not decode grants nothing.
