@@ -5,6 +5,7 @@ use kubewright_core::api::{BuiltinOptions, builtin};
 use kubewright_core::{ApiRequest, ContentType, GroupVersionResource, ResponseBody, UserInfo, Verb};
 use kubewright_server::ApiServer;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 async fn cluster() -> Plane {
     let mut registry = ApiServer::builder(store()).service_cidr("10.0.0.0/24");
