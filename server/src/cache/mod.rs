@@ -9,6 +9,7 @@ mod feeder;
 mod history;
 mod hub;
 mod prepared;
+mod recent;
 mod resource;
 
 pub(crate) use entry::{Entry, Shape, ShapeRef, field_texts};
@@ -41,6 +42,8 @@ pub(crate) struct ObjectCache {
     adding: Mutex<()>,
     applied: watch::Sender<u64>,
     prepared: prepared::PreparedWrites,
+    /// What was written a moment ago, parsed.
+    pub(crate) recent: recent::RecentObjects,
     window_events_max: usize,
     /// What was before this revision is forgotten, also where a snapshot of it is still at hand.
     forgotten: AtomicU64,
@@ -54,6 +57,7 @@ impl ObjectCache {
             adding: Mutex::new(()),
             applied: watch::Sender::new(0),
             prepared: prepared::PreparedWrites::default(),
+            recent: recent::RecentObjects::default(),
             window_events_max,
             forgotten: AtomicU64::new(0),
         }

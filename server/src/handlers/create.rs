@@ -82,6 +82,7 @@ pub(super) async fn new_object(
         match store(call, &object, reserved).await? {
             Some(created) => {
                 written(call, &created).await;
+                pipeline::keep(call, object, &created);
                 return Ok(created);
             }
             None => match &template {

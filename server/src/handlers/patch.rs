@@ -4,7 +4,9 @@ use super::update::{self, Changed};
 use super::{Call, create};
 use crate::{pipeline, present};
 use kubewright_core::resource::Origin;
-use kubewright_core::{ApiError, ApiResponse, ContentType, Reason, RequestBody, json, meta, patch};
+use kubewright_core::{
+    ApiError, ApiResponse, ContentType, KindDescriptor, Reason, RequestBody, json, meta, patch,
+};
 use serde_json::Value;
 
 /// A patch, parsed once.
@@ -76,11 +78,28 @@ pub(crate) async fn patch(call: Call, subresource: Option<&str>) -> Result<ApiRe
     let change = |old: &Value| {
         let mut object = old.clone();
         patch.apply(&kind.schema, &mut object)?;
+        let same = set_aside(&kind, &mut object, old);
         let warnings = pipeline::object(&kind, &mut object, patch.repeated(), how)?;
+        if let Some(object) = object.as_object_mut() {
+            object.extend(same);
+        }
         update::check_named(&call, &object)?;
         Ok(Changed::by_update(object, warnings))
     };
     update::write(&call, subresource, &change).await
+}
+
+/// Takes the parts out that the patch did not touch: they were checked when they were written.
+fn set_aside(kind: &KindDescriptor, object: &mut Value, old: &Value) -> Vec<(String, Value)> {
+    let (Some(map), Some(old)) = (object.as_object_mut(), old.as_object()) else { return Vec::new() };
+    if kind.origin == Origin::Custom {
+        // The schema may have changed since.
+        return Vec::new();
+    }
+    let identity = |name: &str| matches!(name, "apiVersion" | "kind" | "metadata");
+    let same = old.iter().filter(|(name, value)| !identity(name) && map.get(*name) == Some(value));
+    let names: Vec<&String> = same.map(|(name, _)| name).collect();
+    names.into_iter().filter_map(|name| map.remove_entry(name)).collect()
 }
 
 fn is_apply(body: &RequestBody) -> bool {

@@ -158,7 +158,7 @@ impl Found {
     }
 
     fn old(&self, call: &Call) -> Result<Value, ApiError> {
-        self.entry.shape(&call.kind)?.object.value()
+        pipeline::writable(call, &self.entry)
     }
 }
 
@@ -180,8 +180,9 @@ pub(crate) async fn edit(
             Ok(()) => {}
         }
         let expected = found.entry.shape.object.resource_version();
-        if let Outcome::Done(object) = pipeline::commit(call, &object, expected, Vec::new()).await? {
-            return Ok(object);
+        if let Outcome::Done(written) = pipeline::commit(call, &object, expected, Vec::new()).await? {
+            pipeline::keep(call, object, &written);
+            return Ok(written);
         }
     }
     Err(ApiError::stale(call.kind.group(), call.kind.plural(), name))
@@ -230,12 +231,13 @@ async fn try_write(
     }
     let claims = reserved.as_ref().map(|reserved| reserved.claims(call.now)).unwrap_or_default();
     match pipeline::commit(call, &object, expected, claims).await? {
-        Outcome::Done(object) => {
+        Outcome::Done(written) => {
             if let Some(reserved) = reserved.filter(|_| !call.options.dry_run) {
                 reserved.keep();
             }
-            create::written(call, &object).await;
-            Ok(Some(object))
+            create::written(call, &written).await;
+            pipeline::keep(call, object, &written);
+            Ok(Some(written))
         }
         Outcome::Beaten => Ok(None),
         Outcome::Claimed => Err(create::claimed(call, &object)),
@@ -290,18 +292,31 @@ fn carry_status(
     applied: bool,
 ) {
     if subresource == Some("status") {
-        let mut kept = old.clone();
-        put(&mut kept, "status", object.get("status"));
-        let metadata = object.get("metadata").cloned().unwrap_or_default();
-        let settable: &[&str] =
-            if subresources::is_bare(kind) { &[] } else { &["labels", "annotations", "finalizers"] };
+        let settable: &[&str] = match subresources::is_bare(kind) {
+            true => &["resourceVersion", "uid"],
+            false => &["resourceVersion", "uid", "labels", "annotations", "finalizers"],
+        };
         let managed: &[&str] = if applied { &["managedFields"] } else { &[] };
-        for field in ["resourceVersion", "uid"].iter().chain(settable).chain(managed) {
-            put(&mut kept["metadata"], field, metadata.get(*field));
-        }
-        *object = kept;
+        restore(object, old, |field| field == "status" || field == "metadata");
+        let (Some(metadata), Some(before)) = (object.get_mut("metadata"), old.get("metadata")) else {
+            return;
+        };
+        restore(metadata, before, |field| settable.contains(&field) || managed.contains(&field));
     } else if kind.status && subresource.is_none() {
         put(object, "status", old.get("status"));
+    }
+}
+
+/// Makes the fields of an object those of `old` again, but for those that the write may set. Nearly all are equal: only others are copied.
+fn restore(object: &mut Value, old: &Value, settable: impl Fn(&str) -> bool) {
+    let (Some(object), Some(old)) = (object.as_object_mut(), old.as_object()) else { return };
+    object.retain(|field, _| settable(field) || old.contains_key(field));
+    for (field, before) in old.iter().filter(|(field, _)| !settable(field)) {
+        match object.get_mut(field) {
+            Some(value) if value == before => {}
+            Some(value) => value.clone_from(before),
+            None => drop(object.insert(field.clone(), before.clone())),
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Objects into the store: compare, write, and what the other writer left where it was faster.
 
-use crate::cache::{ObjectCache, Prepared, field_texts};
+use crate::cache::{Entry, ObjectCache, Prepared, field_texts};
 use crate::encode;
 use crate::handlers::Call;
 use crate::keys::ResourceId;
 use crate::kinds::Served;
 use bytes::Bytes;
-use kubewright_core::{ApiError, ApiObject, Reason, meta};
+use kubewright_core::resource::Origin;
+use kubewright_core::{ApiError, ApiObject, KindDescriptor, Reason, meta};
 use kubewright_store::{Commit, CommitOutcome, Compare, Op};
 use serde_json::Value;
 use std::sync::Arc;
@@ -114,6 +115,40 @@ pub(crate) async fn replace(
         }
     }
     Ok(None)
+}
+
+/// Keeps the object that a commit wrote for the next writer, where one is likely: kinds with a status are written again and again.
+pub(crate) fn keep(call: &Call, mut object: Value, written: &ApiObject) {
+    let kind = &call.kind.descriptor;
+    if call.options.dry_run || !kind.status || !is_kept_as_it_is(kind) {
+        return;
+    }
+    let Some(metadata) = meta::metadata_mut(&mut object) else { return };
+    let revision = written.resource_version();
+    metadata.insert("resourceVersion".to_owned(), Value::from(revision.to_string()));
+    let key = ResourceId::of(kind).key(meta::namespace(&object), meta::name(&object));
+    call.server.cache.recent.put(key, revision, object, written.bytes().len());
+}
+
+/// The object of a cache entry to write on, parsed anew where nobody kept it.
+///
+/// # Errors
+/// 500 where it is no JSON.
+pub(crate) fn writable(call: &Call, entry: &Entry) -> Result<Value, ApiError> {
+    let (kind, object) = (&call.kind.descriptor, &entry.shape.object);
+    if kind.status && is_kept_as_it_is(kind) {
+        let header = object.header();
+        let key = ResourceId::of(kind).key(&header.namespace, &header.name);
+        if let Some(kept) = call.server.cache.recent.take(&key, object.resource_version()) {
+            return Ok(kept);
+        }
+    }
+    entry.shape(&call.kind)?.object.value()
+}
+
+/// Whether the stored form is the served one: built-in kinds that are no views of others.
+fn is_kept_as_it_is(kind: &KindDescriptor) -> bool {
+    kind.origin == Origin::BuiltIn && kind.stored_as.is_none()
 }
 
 fn add_claims(claims: Vec<Claim>, compares: &mut Vec<Compare>, ops: &mut Vec<Op>) {

@@ -5,7 +5,7 @@ mod decode;
 mod managed;
 mod rules;
 
-pub(crate) use commit::{Claim, Outcome, commit, replace};
+pub(crate) use commit::{Claim, Outcome, commit, keep, replace, writable};
 pub(crate) use decode::{applied, check_size, document, object, strictness};
 pub(crate) use managed::{apply, track};
 pub(crate) use rules::{admission_request, admit, admit_validate, default, validate_create, validate_update};
