@@ -69,11 +69,17 @@ impl Counting {
         let mut changes = self.quotas.subscribe();
         while let Some(change) = changes.next().await {
             let Change::Applied { object, old } = change else { continue };
-            // What this controller and admission write of the use is no reason to count.
             let spec = |q: &ResourceQuota| q.spec.clone();
-            let hard = |q: &ResourceQuota| q.status.as_ref().and_then(|s| s.hard.clone());
-            if old.is_none_or(|old| spec(&old) != spec(&object) || hard(&old) != hard(&object)) {
-                self.offer(ObjectKey::of(&*object), Duration::ZERO).await;
+            let status = |q: &ResourceQuota| q.status.clone().unwrap_or_default();
+            let same = old
+                .as_ref()
+                .is_some_and(|old| spec(old) == spec(&object) && status(old).hard == status(&object).hard);
+            let key = ObjectKey::of(&*object);
+            if !same {
+                self.offer(key, Duration::ZERO).await;
+            } else if old.is_some_and(|old| status(&old).used != status(&object).used) {
+                // What admission charged for may be gone again before anybody here heard that it came.
+                self.offer(key, GATHER).await;
             }
         }
     }
