@@ -3,6 +3,8 @@
 //!
 //! `KUBEWRIGHT_MEASURE=1` adds the workload of one large Deployment on 100 nodes and prints its times.
 
+mod quotas;
+
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
