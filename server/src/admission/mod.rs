@@ -29,8 +29,9 @@ pub use limit_ranger::LimitRanger;
 pub use namespace_lifecycle::NamespaceLifecycle;
 pub use node_restriction::NodeRestriction;
 pub use optional::{
-    AlwaysPullImages, EventLimit, EventLimitKind, EventRateLimit, ExtendedResourceToleration,
-    OwnerReferencesPermissionEnforcement, PodNodeSelector, PodTolerationRestriction,
+    AlwaysPullImages, DenyServiceExternalIPs, EventLimit, EventLimitKind, EventRateLimit,
+    ExtendedResourceToleration, LimitPodHardAntiAffinityTopology, OwnerReferencesPermissionEnforcement,
+    PodNodeSelector, PodTolerationRestriction,
 };
 pub use pod_security::{Level, LevelVersion, PodSecurity, Policy, Version};
 pub use policy::{MutatingPolicy, ValidatingPolicy};

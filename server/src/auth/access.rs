@@ -476,6 +476,26 @@ mod tests {
         // Decisions read the cache, which a write reaches a moment after its answer.
         server.reader().consistent().await.unwrap();
         assert_eq!(send(&web, "GET", pods, &robot, Value::Null).await.0, 200);
+        let review = json!({"spec": {"user": "system:serviceaccount:a:robot", "resourceAttributes": {
+            "verb": "get", "resource": "pods", "namespace": "a"}}});
+        let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let why =
+            "RBAC: allowed by RoleBinding \"r/a\" of ClusterRole \"admin\" to ServiceAccount \"robot/a\"";
+        check(send(&root, "POST", reviews, &[], review).await, 201, "/status/reason", json!(why));
+        let counted = {
+            let mut text = String::new();
+            crate::ports::MetricSource::write(&*access.attempts, &mut text);
+            crate::ports::MetricSource::write(&*access.decisions, &mut text);
+            text
+        };
+        for line in [
+            "authorization_attempts_total{result=\"allowed\"}",
+            "authentication_attempts{result=\"success\"}",
+        ] {
+            assert!(counted.contains(line), "{line} is not in\n{counted}");
+        }
+        let roles = format!("{rbac}/namespaces/kube-system/roles/system:controller:token-cleaner");
+        assert_eq!(send(&root, "GET", &roles, &[], Value::Null).await.0, 200);
 
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"},

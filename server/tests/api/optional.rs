@@ -7,8 +7,9 @@ use kubewright_server::admission::historic::{
     PodPreset, PodPresetAdmission, PodSecurityPolicy, PodSecurityPolicyAdmission,
 };
 use kubewright_server::admission::{
-    Admission, AlwaysPullImages, EventLimit, EventLimitKind, EventRateLimit, ExtendedResourceToleration,
-    OwnerReferencesPermissionEnforcement, PodNodeSelector, PodTolerationRestriction,
+    Admission, AlwaysPullImages, DenyServiceExternalIPs, EventLimit, EventLimitKind, EventRateLimit,
+    ExtendedResourceToleration, LimitPodHardAntiAffinityTopology, OwnerReferencesPermissionEnforcement,
+    PodNodeSelector, PodTolerationRestriction,
 };
 use kubewright_server::auth::{Access, SigningKey};
 use serde_json::{Value, json};
@@ -38,6 +39,37 @@ async fn images_are_always_pulled() {
     wanted["spec"]["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
     let made = plane.make("pods", wanted).await.unwrap();
     assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Always");
+}
+
+#[tokio::test]
+async fn no_external_addresses_come() {
+    let plane = with(DenyServiceExternalIPs).await;
+    let service = |name: &str, ips: Value| json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "externalIPs": ips}});
+    let refused = told(plane.make("services", service("s", json!(["192.0.2.1"]))).await);
+    assert_eq!(
+        refused,
+        "403 services \"s\" is forbidden: Use of external IPs is denied by admission control"
+    );
+    plane.make("services", service("s", json!([]))).await.unwrap();
+    let more = json!({"spec": {"externalIPs": ["192.0.2.1"]}});
+    let refused = told(plane.merge("services", "s", more).await);
+    assert_eq!(
+        refused,
+        "403 services \"s\" is forbidden: Use of external IPs is denied by admission control"
+    );
+}
+
+#[tokio::test]
+async fn pods_keep_no_whole_zone_free() {
+    let plane = with(LimitPodHardAntiAffinityTopology).await;
+    let apart = |key: &str| {
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": key, "labelSelector": {"matchLabels": {"a": "b"}}}]}}})
+    };
+    plane.make("pods", pod("p", apart("kubernetes.io/hostname"))).await.unwrap();
+    let refused = told(plane.make("pods", pod("q", apart("zone"))).await);
+    let why = "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey zone but only key kubernetes.io/hostname is allowed";
+    assert_eq!(refused, format!("403 pods \"q\" is forbidden: {why}"));
 }
 
 #[tokio::test]

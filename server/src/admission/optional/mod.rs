@@ -1,15 +1,19 @@
 //! Plugins that upstream leaves off unless asked for: a host composes them in with `ApiServerBuilder::admission`.
 
 mod always_pull_images;
+mod deny_service_external_ips;
 mod event_rate_limit;
 mod extended_resource_toleration;
+mod limit_pod_hard_anti_affinity_topology;
 mod owner_references;
 mod pod_node_selector;
 mod pod_toleration_restriction;
 
 pub use always_pull_images::AlwaysPullImages;
+pub use deny_service_external_ips::DenyServiceExternalIPs;
 pub use event_rate_limit::{EventLimit, EventLimitKind, EventRateLimit};
 pub use extended_resource_toleration::ExtendedResourceToleration;
+pub use limit_pod_hard_anti_affinity_topology::LimitPodHardAntiAffinityTopology;
 pub use owner_references::OwnerReferencesPermissionEnforcement;
 pub use pod_node_selector::PodNodeSelector;
 pub use pod_toleration_restriction::PodTolerationRestriction;
