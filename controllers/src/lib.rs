@@ -38,7 +38,7 @@ pub mod taint_eviction;
 pub mod volume_binder;
 pub mod volume_protection;
 
-pub use scheduling::scheduling;
+pub use scheduling::{scheduling, scheduling_within};
 
 use kubewright_reconcile::Controller;
 

@@ -3,13 +3,16 @@
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kubewright_controllers::scheduling;
+use kubewright_controllers::{scheduling, scheduling_within};
 use kubewright_core::SystemClock;
 use kubewright_reconcile::client::Api;
 use kubewright_reconcile::testing::{FakeApi, converges};
-use kubewright_sched::Scheduler;
+use kubewright_reconcile::{CancellationToken, Context};
+use kubewright_sched::framework::{CycleContext, Locality, Plugin, Points, Verdict};
+use kubewright_sched::{NodeIndex, Profile, QueueOptions, Scheduler};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 struct Cluster {
     server: FakeApi,
@@ -117,4 +120,58 @@ async fn room_is_made_for_an_urgent_pod() {
     assert_eq!(c.node_of("urgent").await.as_deref(), Some("b"));
     assert!(c.pod("other").await.is_none_or(|p| p.metadata.deletion_timestamp.is_some()));
     assert!(c.pod("kept").await.is_some(), "its budget spares it");
+}
+
+/// Does not come back for a pod of this name until the sender is gone.
+struct Hangs(Arc<Mutex<mpsc::Receiver<()>>>);
+
+impl Plugin for Hangs {
+    fn name(&self) -> &'static str {
+        "Hangs"
+    }
+    fn points(&self) -> Points {
+        Points::FILTER
+    }
+    fn locality(&self) -> Locality {
+        Locality::Cluster
+    }
+    fn filter(&self, cx: CycleContext<'_>, _: NodeIndex) -> Verdict {
+        if cx.pod.key.name == "hangs" {
+            let _ = self.0.lock().unwrap().recv();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_hangs_holds_its_pod_and_no_other() {
+    let c = Cluster::new().await;
+    let (release, blocked) = mpsc::channel();
+    let blocked = Arc::new(Mutex::new(blocked));
+    // The urgent one is tried first.
+    c.add("hangs", "1", json!({}), json!({"priority": 10})).await;
+    c.add("other", "1", json!({}), json!({})).await;
+    let make = move || {
+        let profile = Profile::defaults("default-scheduler").plugin(Hangs(blocked.clone())).build().unwrap();
+        Scheduler::new(vec![profile], QueueOptions::default(), 1).unwrap()
+    };
+    let seen = async {
+        while c.node_of("other").await.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let controller = scheduling_within(Duration::from_secs(4), make);
+    let cancel = CancellationToken::new();
+    let (cx, until) = (Context::new(c.server.client()), cancel.clone());
+    let running = tokio::spawn(async move { controller.run(cx, until).await });
+    tokio::time::timeout(Duration::from_secs(60), seen).await.expect("the other pod is bound");
+    let status = c.pod("hangs").await.unwrap().status.unwrap_or_default();
+    let said = status.conditions.into_iter().flatten().find(|c| c.type_ == "PodScheduled").unwrap();
+    assert_eq!(said.reason.as_deref(), Some("SchedulerError"));
+    let text = said.message.unwrap_or_default();
+    assert!(text.contains("a plugin did not come back within 4 s"), "{text}");
+    drop(release);
+    cancel.cancel();
+    running.await.unwrap();
+    assert_eq!(c.node_of("hangs").await, None, "what comes back too late decides nothing");
 }

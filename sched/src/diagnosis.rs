@@ -75,7 +75,16 @@ pub struct Diagnosis {
     pub post_filter: String,
 }
 
+/// What is said of a pod whose victims are still there.
+pub(crate) const AWAITS_VICTIMS: &str =
+    "preemption: not eligible due to a terminating pod on the nominated node.";
+
 impl Diagnosis {
+    /// Whether room was made for the pod in an earlier try, and its victims are not gone yet.
+    pub fn awaits_victims(&self) -> bool {
+        self.post_filter == AWAITS_VICTIMS
+    }
+
     /// The plugins that refused something, each once, in order of their names.
     pub fn plugins(&self) -> Vec<&'static str> {
         let mut names: Vec<&'static str> = self.refused.iter().map(|(r, _)| r.plugin).collect();

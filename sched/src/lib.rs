@@ -71,7 +71,7 @@ pub use pod::{Effect, HostPort, PodInfo, PodKey, Taint, Tolerance};
 pub use profile::{Profile, ProfileBuilder, ProfileError};
 pub use queue::{Queue, QueueOptions, QueueOrder, QueuedPod};
 pub use resources::{DEFAULT_MEMORY, DEFAULT_MILLI_CPU, PodRequests, Resources};
-pub use scheduler::{Decision, Scheduler};
+pub use scheduler::{Decision, Scheduler, Trying};
 pub use selection::{NodeDemand, NodeTerm, TextTerm};
 pub use steady::SteadyTime;
 pub use terms::{AffinityTerm, AffinityTerms, SpreadConstraint};

@@ -1,9 +1,9 @@
 //! The scheduler: facts about nodes and pods go in, decisions come out. It reads no clock and talks to nobody.
 
 use crate::binding::{InFlight, Stage};
-use crate::config::ExtenderConfig;
+use crate::config::{ExtenderConfig, Registry};
 use crate::cycle::{Choice, CycleCache, refused_try};
-use crate::diagnosis::{Diagnosis, Refusal, sentence};
+use crate::diagnosis::{AWAITS_VICTIMS, Diagnosis, Refusal, sentence};
 use crate::events::{ClusterEvent, Hint};
 use crate::explain::{Attempt, Attempts};
 use crate::framework::{Points, PostFilter, TableChange};
@@ -21,7 +21,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What shall be done with a pod.
 #[derive(Debug)]
@@ -78,6 +78,9 @@ pub enum Decision {
     },
 }
 
+/// The pod that a scheduler is trying.
+pub type Trying = Arc<Mutex<Option<Arc<PodInfo>>>>;
+
 /// A scheduler of one or several profiles over one table of nodes.
 pub struct Scheduler {
     /// The first one's QueueSort orders the queue.
@@ -104,6 +107,7 @@ pub struct Scheduler {
     pub(crate) waited_for: FxHashMap<PodKey, PodKey>,
     attempts: Attempts,
     trace: Option<Trace>,
+    trying: Trying,
     /// Counts cycles; breaks ties among equal nodes.
     tie: u64,
 }
@@ -153,6 +157,7 @@ impl Scheduler {
             asked: Vec::new(),
             attempts: Attempts::default(),
             trace: None,
+            trying: Trying::default(),
             tie: seed,
         })
     }
@@ -294,6 +299,29 @@ impl Scheduler {
     /// Tries the first pod of the queue; `None` where none is ready.
     pub fn schedule_one(&mut self, now: Timestamp) -> Option<Decision> {
         let pod = self.queue.pop(&ProfileOrder(&self.profiles))?;
+        self.try_is_of(Some(&pod.info));
+        let decision = self.try_pod(pod, now);
+        self.try_is_of(None);
+        Some(decision)
+    }
+
+    /// The pod that is being tried, for those who look on from another thread.
+    pub fn trying(&self) -> Trying {
+        self.trying.clone()
+    }
+
+    fn try_is_of(&self, pod: Option<&Arc<PodInfo>>) {
+        *self.trying.lock().unwrap_or_else(PoisonError::into_inner) = pod.cloned();
+    }
+
+    /// Whether some profile has a plugin that is not one of this crate's, by its name.
+    pub fn has_foreign_plugins(&self) -> bool {
+        let builtin = Registry::builtin();
+        let ours = |name: &str| builtin.has(name) || ["ElasticQuota", "Gang"].contains(&name);
+        self.profiles.iter().any(|(profile, _)| profile.plugins().any(|(p, _)| !ours(p.name())))
+    }
+
+    fn try_pod(&mut self, pod: QueuedPod, now: Timestamp) -> Decision {
         let tie = self.next_tie();
         // A plugin that panics costs its pod this try and the profile what it remembers, nothing more.
         let found = catch_unwind(AssertUnwindSafe(|| self.find_node(&pod, tie)));
@@ -302,7 +330,7 @@ impl Scheduler {
             let text = panic_text(panic.as_ref());
             Err(Box::new(refused_try(&self.nodes, "Scheduler", Refusal::error(text))))
         });
-        Some(match found {
+        match found {
             Ok(choice) => match self.consult(&pod) {
                 Some(consult) => consult,
                 None => {
@@ -311,7 +339,7 @@ impl Scheduler {
                 }
             },
             Err(diagnosis) => self.refuse_pod(pod, *diagnosis, now),
-        })
+        }
     }
 
     pub(crate) fn next_tie(&mut self) -> u64 {
@@ -499,8 +527,7 @@ impl Scheduler {
         let pending = self.victims.get(&info.key).into_iter().flatten();
         let still_there = |victim: &PodKey| self.nodes.placed(victim).is_some_and(|p| Some(p.node) == on);
         if on.is_some() && pending.into_iter().any(still_there) {
-            let text = "preemption: not eligible due to a terminating pod on the nominated node.";
-            text.clone_into(&mut diagnosis.post_filter);
+            AWAITS_VICTIMS.clone_into(&mut diagnosis.post_filter);
             return None;
         }
         let (profile, cache) = self.profiles.iter_mut().find(|(p, _)| p.name() == info.scheduler_name())?;

@@ -5,6 +5,7 @@
 mod extenders;
 mod objects;
 mod report;
+mod watch;
 
 use extenders::Extenders;
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use smol_str::SmolStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use watch::Watch;
 
 /// How many bindings and reports are under way at once; decisions wait when there are more.
 const CALLS_MAX: usize = 512;
@@ -27,12 +29,25 @@ const CHANGES_MAX: usize = 2048;
 /// The scheduler is told of time at least this often; it moves pods that waited too long.
 const TICK: Duration = Duration::from_secs(10);
 
-/// The scheduling controller over a scheduler, made anew at each start.
+/// A call of a plugin that lasts for longer is given up.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// The scheduling controller over a scheduler, made anew at each start, and where a plugin that is not one of this project's does not come
+/// back for half a minute.
 pub fn scheduling(make: impl Fn() -> Scheduler + Send + Sync + 'static) -> Controller {
+    scheduling_within(CALL_LIMIT, make)
+}
+
+/// The same with another time after which a plugin is given up on. The pod that it was asked about is left alone until it changes, and
+/// its status says so.
+pub fn scheduling_within(
+    limit: Duration,
+    make: impl Fn() -> Scheduler + Send + Sync + 'static,
+) -> Controller {
     let make = Arc::new(make);
     Controller::from_fn("scheduler", move |cx| {
-        let scheduler = make();
-        async move { Loop::new(cx, scheduler).run().await }
+        let make = make.clone();
+        async move { watch::run(cx, move || make(), limit).await }
     })
 }
 
@@ -64,16 +79,20 @@ struct Loop {
     calls: JoinSet<Done>,
     /// The clock may be set back; the scheduler's time never goes back.
     time: SteadyTime,
+    /// Told of each call where somebody watches.
+    watch: Option<Arc<Watch>>,
+    /// Pods that are left alone until they change.
+    held: Vec<Arc<PodInfo>>,
 }
 
 impl Loop {
-    fn new(cx: Context, scheduler: Scheduler) -> Self {
+    fn new(cx: Context, scheduler: Scheduler, watch: Option<Arc<Watch>>, held: Vec<Arc<PodInfo>>) -> Self {
         let nodes = cx.informers().of::<Node>().subscribe();
         let pods = cx.informers().of::<Pod>().subscribe();
         let objects = Objects::follow(&cx);
         let extenders = Arc::new(Extenders::new(scheduler.extenders()));
         let (calls, time) = (JoinSet::new(), SteadyTime::default());
-        Loop { cx, scheduler, nodes, pods, objects, extenders, calls, time }
+        Loop { cx, scheduler, nodes, pods, objects, extenders, calls, time, watch, held }
     }
 
     async fn run(mut self) {
@@ -85,18 +104,34 @@ impl Loop {
         let Some(facts) = cancel.run_until_cancelled(synced).await else { return };
         facts.into_iter().for_each(|fact| self.fact(fact));
         while !cancel.is_cancelled() {
+            if !self.goes_on() {
+                return;
+            }
             self.take_in();
             self.decide();
+            if !self.rests() {
+                return;
+            }
             let wake = self.until_wake();
             tokio::select! {
                 () = cancel.cancelled() => break,
-                Some(change) = self.nodes.next() => self.node(change),
-                Some(change) = self.pods.next() => self.pod(change),
-                fact = self.objects.next() => self.fact(fact),
-                Some(done) = self.calls.join_next() => self.done(done.ok()),
+                Some(change) = self.nodes.next() => { self.goes_on(); self.node(change) }
+                Some(change) = self.pods.next() => { self.goes_on(); self.pod(change) }
+                fact = self.objects.next() => { self.goes_on(); self.fact(fact) }
+                Some(done) = self.calls.join_next() => { self.goes_on(); self.done(done.ok()) }
                 () = tokio::time::sleep(wake) => {}
             }
         }
+    }
+
+    /// Calls into plugins begin; whether the ones before came back in time.
+    fn goes_on(&self) -> bool {
+        self.watch.as_ref().is_none_or(|w| w.begin())
+    }
+
+    /// They are over; whether in time.
+    fn rests(&self) -> bool {
+        self.watch.as_ref().is_none_or(|w| w.end())
     }
 
     fn now(&mut self) -> Timestamp {
@@ -133,9 +168,20 @@ impl Loop {
     fn pod(&mut self, change: Change<Pod>) {
         let now = self.now();
         match change {
+            Change::Applied { object, .. } if self.is_held(&object) => {}
             Change::Applied { object, .. } => self.scheduler.apply_pod(object, now),
             Change::Deleted(pod) => self.scheduler.remove_pod(&PodKey::of(&pod), now),
         }
+    }
+
+    /// Whether a plugin did not come back when it was asked about the pod as it is now.
+    fn is_held(&self, pod: &Pod) -> bool {
+        let same = |held: &&Arc<PodInfo>| {
+            let known = held.pod.as_ref();
+            pod.metadata.uid.as_deref().unwrap_or("") == held.uid
+                && known.is_some_and(|k| k.spec == pod.spec && k.metadata.labels == pod.metadata.labels)
+        };
+        self.held.iter().find(same).is_some()
     }
 
     fn fact(&mut self, fact: Fact) {
@@ -198,9 +244,11 @@ impl Loop {
             if self.calls.len() >= CALLS_MAX {
                 return;
             }
-            match self.scheduler.schedule_one(now) {
-                None => return,
-                Some(decision) => self.carry_out(decision),
+            let decision = self.scheduler.schedule_one(now);
+            // What is decided too late was decided by somebody else meanwhile.
+            match decision {
+                Some(decision) if self.goes_on() => self.carry_out(decision),
+                _ => return,
             }
         }
     }

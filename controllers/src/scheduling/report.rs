@@ -36,6 +36,10 @@ pub(super) async fn unschedulable(
     diagnosis: &Diagnosis,
     nominated: Option<(SmolStr, Vec<PodKey>)>,
 ) -> bool {
+    if nominated.is_none() && diagnosis.awaits_victims() {
+        // Told when room was made.
+        return true;
+    }
     let message = diagnosis.to_string();
     let events = cx.events().named(pod.scheduler_name());
     let regarding = reference(pod);

@@ -67,7 +67,7 @@ impl Registry {
         self
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.makers.contains_key(name)
     }
 

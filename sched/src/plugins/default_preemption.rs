@@ -3,7 +3,7 @@
 //! Upstream tries a sample of the nodes in each attempt. Here what was found out about a node is kept for the class of pods until the
 //! node changes, so that all nodes are candidates, and each attempt tries only those that changed.
 
-use crate::diagnosis::{Considered, Diagnosis, NodeRefusal, sentence};
+use crate::diagnosis::{AWAITS_VICTIMS, Considered, Diagnosis, NodeRefusal, sentence};
 use crate::extender::Candidate;
 use crate::framework::{Plugin, Points, PostFilter, State, Trial};
 use crate::node::{NodeIndex, NodeTable};
@@ -127,8 +127,7 @@ impl Plugin for DefaultPreemption {
         if let Some(node) = trial.nodes().nomination(&pod.key)
             && waits_for_victims(pod, trial.nodes(), node)
         {
-            let text = "preemption: not eligible due to a terminating pod on the nominated node.";
-            return PostFilter::Nothing(text.to_owned());
+            return PostFilter::Nothing(AWAITS_VICTIMS.to_owned());
         }
         let known = trial.memory().take();
         let mut memory: Box<Memory> = known.and_then(|m| m.downcast().ok()).unwrap_or_default();
