@@ -34,6 +34,13 @@ pub fn controllers() -> impl Part {
     }
 }
 
+/// Bootstrap tokens, by which new nodes join: they let in, those whose time is over go, and `kube-public/cluster-info` is signed with the others.
+#[cfg(feature = "controllers")]
+pub fn bootstrap_tokens() -> impl Part {
+    use kubewright_controllers::bootstrap_tokens::{cleaner, signer};
+    (parts::access(|access| Ok(access.bootstrap_tokens())), cleaner(), signer())
+}
+
 /// What becomes of requests for certificates; only in a plane that has an authority.
 #[cfg(feature = "controllers")]
 fn certificates(builder: &mut Builder) {

@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+pub mod bootstrap_tokens;
 pub mod certificates;
 mod claim;
 pub mod deployment;
