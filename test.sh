@@ -18,7 +18,7 @@ have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/usr/
 
 install_parts() {
   local packages=(etcd-server etcd-client containerd runc containernetworking-plugins busybox-static iptables nftables
-    iproute2 util-linux procps gcc libc6-dev python3 curl)
+    iproute2 util-linux procps gcc libc6-dev python3 python3-venv curl)
   local missing=()
   for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -41,11 +41,19 @@ if [ "$(id -u)" = 0 ] && have apt-get; then
 else
   echo "not root, or no apt-get: using what is installed"
 fi
+step "the stock clients"
+export KUBEWRIGHT_PARTS="${KUBEWRIGHT_PARTS:-$(realpath -m "${CARGO_TARGET_DIR:-target}")/parts}"
+if have python3; then
+  python3 tests/clients/install.py "$KUBEWRIGHT_PARTS"
+fi
+[ -e "$KUBEWRIGHT_PARTS/python/installed" ] || skipped+=("flows of the Python client: it could not be installed")
+[ -e "$KUBEWRIGHT_PARTS/javascript/installed" ] || skipped+=("flows of the JavaScript client: it could not be installed")
+[ "$(ls "$KUBEWRIGHT_PARTS"/bin/helm-* 2>/dev/null)" ] || skipped+=("flows of Helm: none could be installed")
 have etcd || skipped+=("tests on a real etcd: no etcd is installed")
 have containerd || skipped+=("tests on a real containerd: no containerd is installed")
 [ "$(id -u)" = 0 ] || skipped+=("tests that need root (containerd, CNI plugins, full disks): this user is not root")
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || skipped+=("tests of real CNI plugins: none are installed")
-[ "$(ls /usr/lib/google-cloud-sdk/bin/kubectl.1.* 2>/dev/null)" ] || have kubectl ||
+[ "$(ls /usr/lib/google-cloud-sdk/bin/kubectl.1.* "$KUBEWRIGHT_PARTS"/bin/kubectl.1.* 2>/dev/null)" ] || have kubectl ||
   skipped+=("tests with kubectl: none is installed (1.27 or newer is needed)")
 
 step "formatting"

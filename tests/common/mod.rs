@@ -19,6 +19,13 @@ pub(crate) fn program() -> PathBuf {
     test.parent().and_then(Path::parent).expect("target/<profile>").join("examples/cluster")
 }
 
+/// Where `test.sh` puts the foreign clients (tests/clients/install.py): beside the profiles of the target directory.
+pub(crate) fn parts() -> PathBuf {
+    let beside = || Some(program().parent()?.parent()?.parent()?.join("parts"));
+    let chosen = std::env::var_os("KUBEWRIGHT_PARTS").map(PathBuf::from);
+    chosen.or_else(beside).expect("target/<profile>/examples/cluster")
+}
+
 /// How the example is started: its data below a folder, a free port, its kubeconfig and log in the folder itself.
 pub(crate) struct Launch {
     folder: PathBuf,

@@ -1,5 +1,6 @@
 //! Runs one kubectl binary in one namespace.
 
+use crate::common::parts;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +15,8 @@ pub(crate) type Outcome = Result<(), String>;
 /// The kubectl binaries from 1.27 on, by minor version.
 pub(crate) fn installed() -> Vec<(String, PathBuf)> {
     let mut found: Vec<(String, PathBuf)> = Vec::new();
-    for folder in ["/usr/lib/google-cloud-sdk/bin", "/usr/local/bin", "/usr/bin"] {
+    let folders = ["/usr/lib/google-cloud-sdk/bin", "/usr/local/bin", "/usr/bin"].map(PathBuf::from);
+    for folder in folders.into_iter().chain([parts().join("bin")]) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.strip_prefix("kubectl.").is_some_and(|v| v.starts_with("1.")) {

@@ -116,13 +116,15 @@ async fn apply(call: Call, subresource: Option<&str>) -> Result<ApiResponse, Api
         return Err(ApiError::bad_request("fieldManager is required for apply patch"));
     }
     let (applied, mut warnings) = pipeline::applied(&call)?;
-    update::check_named(&call, &applied)?;
     let change = |old: &Value| {
         let object = pipeline::apply(&call, subresource, Some(old), &applied)?;
+        // What is there has its name already; only what names another one is refused.
+        update::check_named(&call, &object)?;
         Ok(Changed::by_apply(object, Vec::new()))
     };
     let mut response = match update::write(&call, subresource, &change).await {
         Err(e) if e.is_not_found() && subresource.is_none() => {
+            update::check_named(&call, &applied)?;
             unborn(&call, &applied)?;
             let mut object = pipeline::apply(&call, None, None, &applied)?;
             pipeline::default(&call.kind.descriptor, &mut object);

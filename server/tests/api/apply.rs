@@ -108,6 +108,22 @@ async fn an_update_without_managed_fields_keeps_them() {
 }
 
 #[tokio::test]
+async fn an_apply_names_only_what_it_creates() {
+    let plane = plane().await;
+    let mut nameless = deployment(spec(Some(3), "a"));
+    nameless["metadata"] = json!({});
+    let e = plane.apply("one", nameless.clone(), false).await.unwrap_err();
+    assert!(e.code() == 400 && e.message() == "name must be provided", "{e}");
+    plane.apply("one", deployment(spec(Some(2), "a")), false).await.unwrap();
+    let changed = plane.apply("one", nameless, false).await.unwrap();
+    assert_eq!((&changed["metadata"]["name"], &changed["spec"]["replicas"]), (&json!("web"), &json!(3)));
+    let mut other = deployment(spec(Some(4), "a"));
+    other["metadata"]["name"] = json!("other");
+    let e = plane.apply("one", other, false).await.unwrap_err();
+    assert!(e.code() == 400 && e.message().contains("does not match the name on the URL"), "{e}");
+}
+
+#[tokio::test]
 async fn a_wrong_apply_is_refused_whole() {
     let plane = plane().await;
     let mut request =

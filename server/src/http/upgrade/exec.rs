@@ -88,8 +88,10 @@ async fn over_websocket(
         let mut exit = None;
         while let Some(event) = output.next().await {
             let sent = match event {
-                ExecOutput::Stdout(bytes) => writer.send(STDOUT, &bytes).await,
-                ExecOutput::Stderr(bytes) => writer.send(STDERR, &bytes).await,
+                ExecOutput::Stdout(bytes) if options.stdout => writer.send(STDOUT, &bytes).await,
+                ExecOutput::Stderr(bytes) if options.stderr => writer.send(STDERR, &bytes).await,
+                // Clients take a stream that they did not ask for as an error.
+                ExecOutput::Stdout(_) | ExecOutput::Stderr(_) => Ok(()),
                 ExecOutput::Exit(code) => {
                     exit = Some(code);
                     break;
