@@ -202,3 +202,102 @@ async fn kubectl_makes_objects_of_many_kinds() {
     check(&["describe", "hpa", "web"], true, "Max replicas:").await;
     check(&["explain", "statefulset.spec.serviceName"], true, "serviceName <string>").await;
 }
+
+const FOOS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: foos.shut.example.com}
+spec:
+  group: shut.example.com
+  scope: Namespaced
+  names: {plural: foos, kind: Foo}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        description: Foo CRD for Testing
+        properties:
+          spec:
+            type: object
+            description: Specification of Foo
+            properties:
+              bars:
+                type: array
+                description: List of Bars and their specs.
+                items:
+                  type: object
+                  required: [name]
+                  properties: {name: {type: string, description: Name of Bar.}, age: {type: string, description: Age of Bar.}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: foos.open.example.com}
+spec:
+  group: open.example.com
+  scope: Namespaced
+  names: {plural: foos, kind: Foo}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+
+fn foo(group: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: {group}.example.com/v1\nkind: Foo\nmetadata: {{name: f, namespace: default}}\n{rest}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_checks_and_explains_custom_kinds() {
+    let all = kubectls();
+    let Some(kubectl) = all.last() else {
+        println!("skipped: kubectl because none is installed");
+        return;
+    };
+    let site = site(builtin(&BuiltinOptions::default())).await;
+    let check = async |arguments: &[&str], content: bool, wanted: &[&str]| {
+        let (ok, text) = site.run(kubectl, arguments).await;
+        assert_eq!(ok, content, "{arguments:?}: {text}");
+        for want in wanted {
+            assert!(text.contains(want), "{arguments:?}: no {want:?} in {text}");
+        }
+    };
+    check(&["apply", "-f", &site.file("foos.yaml", FOOS)], true, &["foos.shut.example.com created"]).await;
+    let established =
+        ["wait", "--for=condition=Established", "crd/foos.shut.example.com", "crd/foos.open.example.com"];
+    check(&established, true, &["condition met"]).await;
+    let good = site.file("good.yaml", &foo("shut", "spec: {bars: [{name: test-bar}]}"));
+    check(&["create", "-f", &good], true, &["foo.shut.example.com/f created"]).await;
+    check(&["delete", "-f", &good], true, &["deleted"]).await;
+    check(&["apply", "-f", &good], true, &["created"]).await;
+    let unknown = site.file("unknown.yaml", &foo("shut", "spec: {foo: true, bars: [{name: test-bar}]}"));
+    let nameless = site.file("nameless.yaml", &foo("shut", "spec: {bars: [{age: '10'}]}"));
+    for verb in ["create", "apply"] {
+        check(&[verb, "-f", &unknown], false, &["unknown field \"spec.foo\""]).await;
+        check(&[verb, "-f", &nameless], false, &["spec.bars[0].name", "Required value"]).await;
+    }
+    let open = site.file("open.yaml", &foo("open", "any: {thing: [goes]}"));
+    check(&["create", "-f", &open], true, &["foo.open.example.com/f created"]).await;
+    check(&["apply", "-f", &open], true, &["configured"]).await;
+    let explain = |path: &str| format!("foos{path}");
+    let shut = ["explain", "--api-version=shut.example.com/v1"];
+    let told = async |path: &str, content: bool, wanted: &[&str]| {
+        check(&[&shut[..], &[&explain(path)]].concat(), content, wanted).await;
+    };
+    told(
+        "",
+        true,
+        &["Foo", "Foo CRD for Testing", "metadata\t<ObjectMeta>", "spec\t<Object>", "Specification of Foo"],
+    )
+    .await;
+    told(".metadata", true, &["creationTimestamp\t<string>"]).await;
+    told(".spec", true, &["bars\t<[]Object>", "List of Bars and their specs."]).await;
+    told(".spec.bars", true, &["age\t<string>", "Age of Bar.", "name\t<string> -required-"]).await;
+    told(".spec.bars2", false, &["field \"bars2\" does not exist"]).await;
+    check(&["explain", "--api-version=open.example.com/v1", "foos"], true, &["Foo", "DESCRIPTION:"]).await;
+}
