@@ -1,14 +1,17 @@
-// The JavaScript client of Kubernetes on the server: objects, watches, informers, programs in pods, applies.
+// The JavaScript client of Kubernetes on the server: objects, watches, informers, programs in pods, applies, metrics that are not there.
 //
-//     node javascript.mjs NAMESPACE [--only WORDS...]
+//     node javascript.mjs NAMESPACE SCRATCH [--only WORDS...]
 //
 // The cluster is that of $KUBECONFIG; its nodes have the image localhost/busybox:1.
 
 import * as k8s from '@kubernetes/client-node';
 import assert from 'node:assert/strict';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer, connect } from 'node:net';
 import { PassThrough } from 'node:stream';
+import { join } from 'node:path';
 
-const [namespace] = process.argv.slice(2);
+const [namespace, scratch] = process.argv.slice(2);
 const IMAGE = 'localhost/busybox:1';
 const config = new k8s.KubeConfig();
 config.loadFromDefault();
@@ -272,6 +275,86 @@ async function attachesAndLogs() {
   await refused(400, 'BadRequest', core.readNamespacedPodLog({ name: 'shell', namespace, container: 'none' }));
 }
 
+async function copiesFiles() {
+  const [from, to] = [join(scratch, 'from'), join(scratch, 'to')];
+  await mkdir(from, { recursive: true });
+  await mkdir(to, { recursive: true });
+  const content = 'x'.repeat(200_000);
+  await writeFile(join(from, 'file'), content);
+  const copy = new k8s.Cp(config);
+  await copy.cpToPod(namespace, 'shell', 'main', from, '/tmp');
+  const sizes = async () => {
+    const [out, text] = kept();
+    await new Promise((resolve, reject) => {
+      const command = ['sh', '-c', 'wc -c /tmp/file 2>/dev/null | cut -d" " -f1'];
+      new k8s.Exec(config).exec(namespace, 'shell', 'main', command, out, null, null, false, resolve).catch(reject);
+    });
+    return text().trim() === '200000';
+  };
+  await until('the copy in the pod', sizes);
+  await copy.cpFromPod(namespace, 'shell', 'main', 'file', to, '/tmp');
+  await until('the copy back', async () => (await readFile(join(to, 'file'), 'utf8').catch(() => '')) === content);
+}
+
+async function forwardsPorts() {
+  const forward = new k8s.PortForward(config);
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    forward.portForward(namespace, 'shell', [8080], socket, null, socket).catch((error) => socket.destroy(error));
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const page = await within(
+    'a page',
+    new Promise((resolve, reject) => {
+      const socket = connect(server.address().port, '127.0.0.1');
+      let text = '';
+      socket.on('data', (chunk) => {
+        text += chunk;
+        if (text.includes('page\n')) resolve(text);
+      });
+      socket.on('error', reject);
+      socket.write('GET / HTTP/1.0\r\n\r\n');
+    }),
+  );
+  assert(page.includes('200 OK'));
+  server.close();
+}
+
+async function holdsLeases() {
+  const coordination = config.makeApiClient(k8s.CoordinationV1Api);
+  const spec = (holder) => ({ holderIdentity: holder, leaseDurationSeconds: 5, renewTime: new k8s.V1MicroTime() });
+  const body = { metadata: { name: 'lead' }, spec: spec('one') };
+  const made = await coordination.createNamespacedLease({ namespace, body });
+  const taken = await coordination.replaceNamespacedLease({ name: 'lead', namespace, body: { ...made, spec: spec('two') } });
+  assert.equal(taken.spec.holderIdentity, 'two');
+  // The first, which still has what it read, is too late.
+  await refused(409, 'Conflict', coordination.replaceNamespacedLease({ name: 'lead', namespace, body: { ...made, spec: spec('one') } }));
+}
+
+async function lacksMetrics() {
+  const metrics = new k8s.Metrics(config);
+  await assert.rejects(metrics.getNodeMetrics(), (error) => error.code === 404 || String(error).includes('404'));
+  const nodes = (await core.listNode()).items;
+  assert((await new k8s.Health(config).readyz()) === true);
+  assert(nodes[0].status.conditions.some((c) => c.type === 'Ready' && c.status === 'True'));
+}
+
+async function isRefusedWhatItMayNot() {
+  const body = { metadata: { name: 'robot' } };
+  await core.createNamespacedServiceAccount({ namespace, body });
+  const ask = { spec: { audiences: [], expirationSeconds: 600 } };
+  const { status } = await core.createNamespacedServiceAccountToken({ name: 'robot', namespace, body: ask });
+  const robot = new k8s.KubeConfig();
+  const user = { name: 'robot', token: status.token };
+  const { server, caData, caFile, name } = config.getCurrentCluster();
+  robot.loadFromClusterAndUser({ server, caData, caFile, name }, user);
+  const told = await refused(403, 'Forbidden', robot.makeApiClient(k8s.CoreV1Api).listNode());
+  assert(told.message.includes(`User "system:serviceaccount:${namespace}:robot" cannot list resource "nodes"`));
+  robot.loadFromClusterAndUser({ server, caData, caFile, name }, { name: 'forged', token: 'forged' });
+  // The client keeps no body of this one.
+  await assert.rejects(robot.makeApiClient(k8s.CoreV1Api).listNode(), (error) => error.code === 401);
+}
+
 async function endsTheNamespace() {
   await core.deleteNamespacedPod({ name: 'shell', namespace, gracePeriodSeconds: 0 });
   await core.deleteNamespace({ name: namespace });
@@ -280,7 +363,7 @@ async function endsTheNamespace() {
 
 const checks = [
   versionAndDiscovery, makesReadsReplacesDeletes, patches, objectsOfAnyKind, customKinds, watches, informs, runsPrograms,
-  attachesAndLogs, endsTheNamespace,
+  attachesAndLogs, copiesFiles, forwardsPorts, holdsLeases, lacksMetrics, isRefusedWhatItMayNot, endsTheNamespace,
 ];
 
 await core.createNamespace({ body: { metadata: { name: namespace } } });

@@ -96,7 +96,7 @@ fn javascript_client_drives_the_server() {
     let copy = folder.join(format!("javascript-{}.mjs", std::process::id()));
     std::fs::copy(script("javascript.mjs"), &copy).expect("a copy");
     let result = std::panic::catch_unwind(|| {
-        drive(&cluster, &folder.join("node"), &[&copy, Path::new("javascript")]);
+        drive(&cluster, &folder.join("node"), &[&copy, Path::new("javascript"), &cluster.scratch("js")]);
     });
     let _ = std::fs::remove_file(copy);
     if let Err(panic) = result {
