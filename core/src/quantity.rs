@@ -142,8 +142,10 @@ impl Quantity {
         let parts = split(text)?;
         let (base, exponent, format) = interpret(parts.suffix).ok_or(QuantityError::Suffix)?;
         if parts.whole.is_empty() && parts.fraction.is_empty() {
-            // `+`, `.`, `Ki`: upstream reads a missing number as 0 only where a digit or nothing but zeros stood.
-            return if text.bytes().any(|b| b == b'0') {
+            // `+`, `.`, `Ki`: upstream reads a missing number as 0, unless it has to do with more digits than 64 bits hold.
+            let zeros = text.strip_prefix(['-', '+']).unwrap_or(text).starts_with('0');
+            let short = if base == 10 { exponent >= NANO } else { exponent <= 40 };
+            return if zeros || short {
                 Ok(Quantity { format, ..Self::ZERO })
             } else {
                 Err(QuantityError::Numeric)
@@ -517,6 +519,9 @@ mod tests {
             ("5.", "5"),
             ("0001000", "1k"),
             ("18446744073709551616", "18446744073709551616"),
+            ("-", "0"),
+            ("k", "0"),
+            ("0Ei", "0"),
         ] {
             check(text, want);
         }
@@ -536,7 +541,8 @@ mod tests {
         check("1K", QuantityError::Suffix);
         check("ten", QuantityError::Format);
         check("é", QuantityError::Format);
-        check("-", QuantityError::Numeric);
+        check("Ei", QuantityError::Numeric);
+        check("e-10", QuantityError::Numeric);
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! The three kinds of patch: JSON patch (RFC 6902), JSON merge patch (RFC 7386) and upstream's strategic merge patch.
 
+mod operations;
 mod strategic;
 
 pub use strategic::strategic_merge;
 
 use crate::{ApiError, Reason};
-use json_patch::PatchOperation;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
+use operations::Stopped;
 use serde_json::{Map, Value};
 
 /// How many operations a JSON patch may have, as upstream.
 pub const OPERATIONS_MAX: usize = 10_000;
-/// How many values a patched object may have, so that copies of copies cannot fill memory.
-const RESULT_NODES_MAX: usize = 1_000_000;
 
 /// Applies a JSON patch. On an error the object is as before.
 ///
 /// # Errors
-/// 400 where the patch is none, 413 where it has more than [`OPERATIONS_MAX`] operations, 422 where it does not apply.
+/// 400 where the patch is none, 413 where it has more than [`OPERATIONS_MAX`] operations or asks for too much, 422 where it does not
+/// apply.
 pub fn json_patch(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
     let undecodable = |value: &Value, into: &str| {
         let why = format!("json: cannot unmarshal {} into Go value of type {into}", go_word(value));
@@ -32,12 +32,13 @@ pub fn json_patch(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
         let why = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}");
         return Err(ApiError::new(Reason::RequestEntityTooLarge, why));
     }
-    let patch: json_patch::Patch =
-        serde::Deserialize::deserialize(patch).map_err(|e| rejected(&e.to_string()))?;
-    if patch.0.iter().any(may_deepen) {
-        try_by_steps(object, &patch)?;
-    }
-    json_patch::patch(object, &patch).map_err(|e| rejected(&e.to_string()))
+    let mut result = object.clone();
+    operations::run(&mut result, operations).map_err(|stopped| match stopped {
+        Stopped::Refused(why) => rejected(&why),
+        Stopped::TooLarge(why) => ApiError::new(Reason::RequestEntityTooLarge, why),
+    })?;
+    *object = result;
+    Ok(())
 }
 
 /// What Go's decoder calls a value that does not fit.
@@ -55,50 +56,6 @@ fn go_word(value: &Value) -> &'static str {
 /// The sentence about a patch that must be an object and is none.
 fn no_object(patch: &Value) -> String {
     format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", go_word(patch))
-}
-
-/// Whether an operation can make a document deeper or larger than what parsing allows.
-fn may_deepen(operation: &PatchOperation) -> bool {
-    let deep = |path: &str, value: &Value| path.matches('/').count() + depth(value) > crate::json::DEPTH_MAX;
-    match operation {
-        PatchOperation::Copy(_) | PatchOperation::Move(_) => true,
-        PatchOperation::Add(op) => deep(op.path.as_str(), &op.value),
-        PatchOperation::Replace(op) => deep(op.path.as_str(), &op.value),
-        PatchOperation::Remove(_) | PatchOperation::Test(_) => false,
-    }
-}
-
-/// Runs the operations one by one on a copy and looks at what comes out: copies of copies grow without bound, and every later pass over
-/// the document recurses.
-fn try_by_steps(object: &Value, patch: &json_patch::Patch) -> Result<(), ApiError> {
-    let mut trial = object.clone();
-    for operation in &patch.0 {
-        json_patch::patch(&mut trial, std::slice::from_ref(operation))
-            .map_err(|e| rejected(&e.to_string()))?;
-        if may_deepen(operation)
-            && (depth(&trial) > crate::json::DEPTH_MAX || nodes(&trial) > RESULT_NODES_MAX)
-        {
-            let why = "the result of the JSON patch is too large";
-            return Err(ApiError::new(Reason::RequestEntityTooLarge, why));
-        }
-    }
-    Ok(())
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-fn nodes(value: &Value) -> usize {
-    match value {
-        Value::Array(list) => 1 + list.iter().map(nodes).sum::<usize>(),
-        Value::Object(map) => 1 + map.values().map(nodes).sum::<usize>(),
-        _ => 1,
-    }
 }
 
 /// Upstream's 422 of a patch that does not apply; the cause says why.
@@ -179,10 +136,52 @@ mod tests {
         check(json!([3]), Err(400));
         check(json!([{"op": "add", "path": "a", "value": 3}]), Err(422));
         check(Value::Array(vec![json!({"op": "remove", "path": "/a"}); OPERATIONS_MAX + 1]), Err(413));
-        let deep = vec![json!({"op": "copy", "from": "/a", "path": "/a/x"}); 500];
-        check(Value::Array(deep), Err(413));
-        let bomb = vec![json!({"op": "copy", "from": "/l", "path": "/l/-"}); 60];
-        check(Value::Array(bomb), Err(413));
+        // A replaced field need not be there; a test for null is one for nothing; negative places count from the end.
+        check(
+            json!([{"op": "replace", "path": "/x", "value": 2}]),
+            Ok(json!({"a": {"b": 1}, "l": [1, 2], "x": 2})),
+        );
+        check(json!([{"op": "test", "path": "/x", "value": null}]), Ok(json!({"a": {"b": 1}, "l": [1, 2]})));
+        check(json!([{"op": "test", "path": "/x/y", "value": null}]), Err(422));
+        check(json!([{"op": "remove", "path": "/l/-1"}]), Ok(json!({"a": {"b": 1}, "l": [1]})));
+        check(json!([{"op": "replace", "path": "", "value": {"n": 1}}]), Ok(json!({"n": 1})));
+        check(json!([{"op": "replace", "path": "", "value": 1}]), Err(422));
+        check(json!([{"op": "move", "from": "/a", "path": "/a/b"}]), Err(422));
+        check(json!([{"op": "copy", "from": "/l/7", "path": "/x"}]), Err(422));
+        check(json!([{"op": "add", "path": 5}]), Err(422));
+        // Another library could not take back the first step here, and gave up the whole process.
+        check(
+            json!([{"op": "add", "path": "/b", "value": null}, {"op": "move", "from": "/b", "path": "/x/y"}]),
+            Err(422),
+        );
+    }
+
+    /// Steps that would make a document without end, or take without end.
+    #[test]
+    fn what_explodes_is_refused_in_time() {
+        let check = |mut object: Value, steps: Vec<Value>| {
+            let before = object.clone();
+            let e = json_patch(&mut object, &Value::Array(steps)).unwrap_err();
+            assert_eq!((e.code(), object == before), (413, true), "{e}");
+        };
+        let small = || json!({"a": {"b": 1}, "l": [1, 2]});
+        check(small(), vec![json!({"op": "copy", "from": "/a", "path": "/a/x"}); 500]);
+        check(small(), vec![json!({"op": "copy", "from": "/l", "path": "/l/-"}); 60]);
+        check(small(), vec![json!({"op": "add", "path": "/a".repeat(200), "value": 1})]);
+        let wide = || json!({"l": vec![0; 300_000], "o": {}});
+        check(wide(), vec![json!({"op": "add", "path": "/l/0", "value": 1}); 10_000]);
+        let (there, back) = (
+            json!({"op": "move", "from": "/l", "path": "/o/l"}),
+            json!({"op": "move", "from": "/o/l", "path": "/l"}),
+        );
+        check(wide(), (0..5_000).flat_map(|_| [there.clone(), back.clone()]).collect());
+        // Each step puts what there is one level below a new field.
+        let nest = (0..200).map(|i| json!({"op": "add", "path": format!("/n{i}"), "value": {}}));
+        let nest = nest.chain(
+            (0..199)
+                .map(|i| json!({"op": "move", "from": format!("/n{i}"), "path": format!("/n{}/x", i + 1)})),
+        );
+        check(small(), nest.collect());
     }
 
     #[test]

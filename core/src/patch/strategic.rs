@@ -2,6 +2,7 @@
 
 use crate::ApiError;
 use crate::schema::{Node, Schema};
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value};
 
 const PATCH: &str = "$patch";
@@ -91,7 +92,8 @@ fn merge_directive(
     let child = node.and_then(|n| n.field(field));
     if key.starts_with(DELETE_PREFIX) {
         if let Some(Value::Array(have)) = target.get_mut(field) {
-            have.retain(|v| !list.contains(v));
+            let gone: FxHashSet<&Value> = list.iter().collect();
+            have.retain(|v| !gone.contains(v));
         }
     } else if !patch.contains_key(field) {
         // A patch that only reorders, or only deletes primitives.
@@ -161,12 +163,9 @@ fn merge_list(
     let merged = match key {
         Some(key) => merge_objects(have, patch, key, node.and_then(Node::items))?,
         None => {
+            let mut known: FxHashSet<Value> = have.iter().cloned().collect();
             let mut merged = have;
-            for value in patch {
-                if !merged.contains(value) {
-                    merged.push(value.clone());
-                }
-            }
+            merged.extend(patch.iter().filter(|value| known.insert((*value).clone())).cloned());
             merged
         }
     };
@@ -186,7 +185,7 @@ fn without_directives(patch: &[Value]) -> Vec<Value> {
 }
 
 fn merge_objects(
-    mut have: Vec<Value>,
+    have: Vec<Value>,
     patch: &[Value],
     key: &str,
     item: Option<&Node>,
@@ -199,6 +198,7 @@ fn merge_objects(
             .cloned()
             .collect());
     }
+    let mut items = Items::new(have, key);
     for value in patch {
         let Value::Object(map) = value else {
             return Err(bad(format!(
@@ -209,46 +209,95 @@ fn merge_objects(
             return Err(bad(format!("map: {value} does not contain declared merge key: {key}")));
         };
         if directive(value, "delete") {
-            have.retain(|v| v.get(key) != Some(id));
-            continue;
-        }
-        match have.iter_mut().find(|v| v.get(key) == Some(id)) {
-            Some(Value::Object(found)) => merge_map(found, map, item)?,
-            _ => {
-                let mut fresh = Map::new();
-                merge_map(&mut fresh, map, item)?;
-                have.push(Value::Object(fresh));
-            }
+            items.delete(id);
+        } else if let Some(found) = items.find(id) {
+            merge_map(found, map, item)?;
+        } else {
+            let mut fresh = Map::new();
+            merge_map(&mut fresh, map, item)?;
+            items.push(id, fresh);
         }
     }
-    Ok(have)
+    Ok(items.list.into_iter().flatten().collect())
+}
+
+/// The items of a list by their merge keys: lists and patches may have tens of thousands.
+struct Items {
+    /// `None` where an item was deleted.
+    list: Vec<Option<Value>>,
+    at: FxHashMap<Value, Vec<usize>>,
+}
+
+impl Items {
+    fn new(have: Vec<Value>, key: &str) -> Self {
+        let mut at: FxHashMap<Value, Vec<usize>> = FxHashMap::default();
+        for (place, value) in have.iter().enumerate() {
+            if let Some(id) = value.get(key) {
+                at.entry(id.clone()).or_default().push(place);
+            }
+        }
+        Items { list: have.into_iter().map(Some).collect(), at }
+    }
+
+    fn delete(&mut self, id: &Value) {
+        for place in self.at.remove(id).into_iter().flatten() {
+            self.list[place] = None;
+        }
+    }
+
+    /// The first of this key.
+    fn find(&mut self, id: &Value) -> Option<&mut Map<String, Value>> {
+        let place = *self.at.get(id)?.first()?;
+        self.list[place].as_mut()?.as_object_mut()
+    }
+
+    fn push(&mut self, id: &Value, item: Map<String, Value>) {
+        self.at.entry(id.clone()).or_default().push(self.list.len());
+        self.list.push(Some(Value::Object(item)));
+    }
 }
 
 /// Brings the items that `order` names into its order; items that only the server knows keep their place among them as far as
 /// the order before allows.
 fn ordered(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
-    let id = |v: &Value| match key {
-        Some(key) => v.get(key).cloned().unwrap_or(Value::Null),
-        None => v.clone(),
-    };
-    let place = |list: &[Value], v: &Value| list.iter().position(|x| id(x) == id(v));
-    let (mut named, only_server): (Vec<Value>, Vec<Value>) =
-        merged.into_iter().partition(|v| place(order, v).is_some());
-    named.sort_by_key(|v| place(order, v));
+    let (order, before) = (places(order, key), places(before, key));
+    let (named, only_server): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|v| order.contains_key(id(v, key)));
+    let mut named: Vec<(Option<usize>, Value)> =
+        named.into_iter().map(|v| (order.get(id(&v, key)).copied(), v)).collect();
+    named.sort_by_key(|(place, _)| *place);
     let mut out = Vec::with_capacity(named.len() + only_server.len());
-    let (mut left, mut right) = (only_server.into_iter().peekable(), named.into_iter().peekable());
+    let (mut left, mut right) =
+        (only_server.into_iter().peekable(), named.into_iter().map(|(_, v)| v).peekable());
     loop {
         let take_left = match (left.peek(), right.peek()) {
             (None, None) => return out,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some(l), Some(r)) => match (place(before, l), place(before, r)) {
+            (Some(l), Some(r)) => match (before.get(id(l, key)), before.get(id(r, key))) {
                 (Some(l), Some(r)) => l < r,
                 _ => false,
             },
         };
         out.extend(if take_left { left.next() } else { right.next() });
     }
+}
+
+/// What an item is told apart by.
+fn id<'v>(item: &'v Value, key: Option<&str>) -> &'v Value {
+    match key {
+        Some(key) => item.get(key).unwrap_or(&Value::Null),
+        None => item,
+    }
+}
+
+/// Where the items of a list first stand.
+fn places<'v>(list: &'v [Value], key: Option<&str>) -> FxHashMap<&'v Value, usize> {
+    let mut out = FxHashMap::default();
+    for (place, item) in list.iter().enumerate() {
+        out.entry(id(item, key)).or_insert(place);
+    }
+    out
 }
 
 #[cfg(test)]
