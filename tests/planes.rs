@@ -265,3 +265,57 @@ fn parts_start_and_end_in_order() {
         tasks_fall_to(before).await;
     });
 }
+
+/// The values that a store holds of ConfigMaps, as text.
+#[cfg(feature = "encryption")]
+async fn stored(store: &Arc<dyn Store>) -> Vec<String> {
+    let range = KeyRange::prefix("/registry/core/configmaps/");
+    let page = store.range(RangeRequest { range, limit: 0, revision: None }).await.expect("a range");
+    page.items.iter().map(|item| String::from_utf8_lossy(&item.value).into_owned()).collect()
+}
+
+/// A changed file is in force without a restart; one with mistakes changes nothing.
+#[cfg(feature = "encryption")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_encryption_file_is_followed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("encryption.yaml");
+    let write = |providers: &str| {
+        let text = format!(
+            "{{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, \
+            resources: [{{resources: [configmaps], providers: [{providers}]}}]}}"
+        );
+        std::fs::write(&file, text).expect("written");
+    };
+    let old = "aescbc: {keys: [{name: a, secret: AAAAAAAAAAAAAAAAAAAAAA==}]}";
+    let new = "secretbox: {keys: [{name: b, secret: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=}]}";
+    write(&format!("{{{old}}}, {{identity: {{}}}}"));
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let plane = ControlPlane::builder()
+        .with(parts::shared_store(store.clone()))
+        .with(bundles::kinds())
+        .with(parts::encryption_file(&file))
+        .build()
+        .expect("no mistakes")
+        .start()
+        .await
+        .expect("started");
+    let maps = Api::<ConfigMap>::namespaced(plane.client().clone(), "default");
+    let made = serde_json::from_value(json!({"metadata": {"name": "m"}, "data": {"word": "plain"}}));
+    maps.create(&made.expect("a map")).await.expect("created");
+    let all_by = async |way: &str| {
+        let values = stored(&store).await;
+        !values.is_empty() && values.iter().all(|v| v.starts_with(&format!("kubewright:{way}:v1:")))
+    };
+    assert!(all_by("aescbc").await, "{:?}", stored(&store).await);
+    assert!(!plane.reload_encryption().expect("the same file"));
+    write("{rot13: {}}");
+    plane.reload_encryption().expect_err("mistakes");
+    write(&format!("{{{new}}}, {{{old}}}"));
+    assert!(plane.reload_encryption().expect("a good file"));
+    assert!(plane.rewrite_encrypted().await.expect("rewritten") > 0);
+    assert!(all_by("secretbox").await, "{:?}", stored(&store).await);
+    let map = maps.get("m").await.expect("a map");
+    assert_eq!(map.data.as_ref().and_then(|d| d.get("word")).map(String::as_str), Some("plain"));
+    plane.shutdown().await.expect("ended");
+}
