@@ -5,6 +5,8 @@
 mod common;
 
 use common::{cpu_seconds, median, milliseconds, resident_megabytes, row};
+use k8s_openapi::api::core::v1::Namespace;
+use kubewright::client::Api;
 use kubewright::store::{MemoryStore, RedbStore};
 use kubewright::{Builder, ControlPlane, Https, bundles, parts};
 use std::path::Path;
@@ -14,6 +16,9 @@ use std::time::{Duration, Instant};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const STARTS: usize = 11;
+const SERVERS: usize = 1000;
+/// What upstream's own way to test controllers (etcd and kube-apiserver as processes) takes.
+const ENVTEST_START_MS: f64 = 7000.0;
 const IDLE_SETTLE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -56,7 +61,28 @@ async fn main() {
     }
     row("start with redb and TLS, new folder", median(fresh), "ms", None);
     row("start with redb and TLS, again", median(again), "ms", None);
+    many().await;
     idle().await;
+}
+
+/// API servers beside each other in one process, as a test suite has them: each with the built-in kinds and a store of its own.
+async fn many() {
+    let before = resident_megabytes();
+    let (mut planes, mut times) = (Vec::new(), Vec::new());
+    for _ in 0..SERVERS {
+        let start = Instant::now();
+        let server = ControlPlane::builder().with(parts::store(MemoryStore::new())).with(bundles::kinds());
+        planes.push(server.build().expect("a whole composition").start().await.expect("it starts"));
+        times.push(milliseconds(start.elapsed()));
+    }
+    row("start of an API server in process, memory", median(times), "ms", Some(ENVTEST_START_MS));
+    let each = (resident_megabytes() - before) / SERVERS as f64;
+    row("each of 1,000 API servers in one process", each, "MB", None);
+    for plane in planes {
+        let namespaces: Api<Namespace> = Api::all(plane.client().clone());
+        namespaces.get("default").await.expect("each of them answers");
+        plane.shutdown().await.expect("it ends");
+    }
 }
 
 async fn idle() {
