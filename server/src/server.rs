@@ -2,7 +2,7 @@
 
 use crate::admission::policy::{AuthorizerSlot, Policies};
 use crate::admission::webhook::Webhooks;
-use crate::admission::{self, Admission};
+use crate::admission::{self, Admission, ResourceQuota};
 use crate::aggregation::{self, Aggregator};
 use crate::allocate::{self, Allocator};
 use crate::auth::Authorizer;
@@ -112,17 +112,13 @@ impl ApiServer {
         let converter = Arc::new(Converter::new(outbound.clone(), entropy.clone()));
         let aggregator = Arc::new(Aggregator::new(builder.front_proxy));
         let mut listeners: Vec<Arc<dyn Listener>> = vec![definitions, allocator.clone(), aggregator.clone()];
-        let mut admission = if builder.builtin_admission { admission::builtin(&entropy) } else { Vec::new() };
+        let mut admission = builder.admission;
         if builder.builtin_admission {
             let (out, random) = (outbound.clone(), entropy.clone());
             let webhooks = Webhooks::new(out, converter.clone(), random, authorizer.clone());
             let policies = Policies::new(reader.clone(), converter.clone(), authorizer.clone());
-            admission::configured(webhooks, policies, &mut admission, &mut listeners);
-        }
-        admission.extend(builder.admission);
-        if builder.builtin_admission {
-            // Only what is written in the end is charged.
-            admission.push(Arc::new(admission::ResourceQuota::new(builder.clock.clone())));
+            let (own, quotas) = (admission::builtin(&entropy), ResourceQuota::new(builder.clock.clone()));
+            admission = admission::chain(own, webhooks, policies, admission, quotas, &mut listeners);
         }
         let feeder = Feeder { cache: cache.clone(), listeners, cancel: cancel.clone() };
         feeder.load().await?;

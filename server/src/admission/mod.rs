@@ -72,18 +72,24 @@ pub fn builtin(entropy: &Arc<Entropy>) -> Vec<Arc<dyn Admission>> {
     ]
 }
 
-/// Adds the plugins that objects of the cluster configure, each changing half before the checking ones, and what follows those objects.
-pub(crate) fn configured(
+/// The whole chain: the built-in plugins, those that objects of the cluster configure (each changing half before the checking ones), the
+/// host's, and quotas last, as only what is written in the end is charged. What follows the configuring objects joins the listeners.
+pub(crate) fn chain(
+    mut plugins: Vec<Arc<dyn Admission>>,
     webhooks: webhook::Webhooks,
     policies: policy::Policies,
-    plugins: &mut Vec<Arc<dyn Admission>>,
+    hosts: Vec<Arc<dyn Admission>>,
+    quotas: ResourceQuota,
     listeners: &mut Vec<Arc<dyn Listener>>,
-) {
+) -> Vec<Arc<dyn Admission>> {
     let (webhooks, policies) = (Arc::new(webhooks), Arc::new(policies));
     let ((change, check), [ask_change, ask_check]) = (policies.plugins(), webhooks.plugins());
     plugins.extend([change, ask_change, check, ask_check]);
+    plugins.extend(hosts);
+    plugins.push(Arc::new(quotas));
     listeners.push(policies);
     listeners.push(webhooks);
+    plugins
 }
 
 /// What a write does.
