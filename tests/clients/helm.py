@@ -74,6 +74,10 @@ class Helm:
         """The names of what is there."""
         return self.kubectl("get", *args, "-o", "name", "--ignore-not-found").split()
 
+    def uninstall(self, release, *args):
+        """Helm 4 is not asked to wait: where it hears of one object's end before it has looked at the others it reports those as left over."""
+        return self.ok("uninstall", release, *args, *(WAIT if self.major == 3 else []))
+
     def history(self, release, **options):
         return json.loads(self.ok("history", release, "-o", "json", **options))
 
@@ -238,8 +242,8 @@ def minds_ownership(helm):
     helm.fails(["invalid ownership metadata"], "install", "owned", str(helm.chart), "--no-hooks")
     helm.ok("install", "owned", str(helm.chart), "--no-hooks", "--take-ownership", *([] if helm.major == 3 else ["--force-conflicts"]))
     expect("the color", helm.color("owned"), "red")
-    helm.ok("uninstall", "owned", "--no-hooks", *WAIT)
-    expect("what is left", helm.there("configmap", "owned"), [])
+    helm.uninstall("owned", "--no-hooks")
+    until("the end of the map", lambda: helm.there("configmap", "owned") == [])
 
 
 def stores_in_config_maps(helm):
@@ -272,9 +276,9 @@ def is_refused_what_it_may_not(helm):
 
 
 def uninstalls(helm):
-    helm.ok("uninstall", "shop", "--keep-history", *WAIT)
-    left = helm.there("deployment,service,serviceaccount,role,rolebinding,poddisruptionbudget", "-l", "app.kubernetes.io/instance=shop")
-    expect("what is left", left, [])
+    helm.uninstall("shop", "--keep-history")
+    parts = "deployment,service,serviceaccount,role,rolebinding,poddisruptionbudget"
+    until("the end of all parts", lambda: helm.there(parts, "-l", "app.kubernetes.io/instance=shop") == [])
     until("the end of the pods", lambda: helm.there("pod", "-l", "release=shop") == [])
     expect("the hooks", helm.there("pod", "shop-farewell"), [])
     expect("the hook afterwards", helm.there("configmap", "shop-gone"), ["configmap/shop-gone"])
@@ -284,8 +288,7 @@ def uninstalls(helm):
     color = json.loads(helm.ok("get", "values", "shop", "-a", "-o", "json", "--revision", before))["color"]
     helm.ok("rollback", "shop", *WAIT)
     expect("the color of the revision before", helm.color(), color)
-    # Helm 4 waits for nothing where it hears of one object's end before it has looked at the others, and then reports those as left over.
-    helm.ok("uninstall", "shop", "--no-hooks", "--cascade", "foreground", *(WAIT if helm.major == 3 else []))
+    helm.uninstall("shop", "--no-hooks", "--cascade", "foreground")
     until("the end of the Deployment", lambda: helm.there("deployment", "-l", "app.kubernetes.io/instance=shop") == [])
     helm.fails(["not found"], "history", "shop")
     expect("records", helm.there("secret", "-l", "owner=helm"), [])
