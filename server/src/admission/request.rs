@@ -7,7 +7,7 @@ use crate::subresources;
 use kubewright_core::{GroupVersionKind, GroupVersionResource, KindDescriptor, Notes, Options, UserInfo};
 use serde_json::{Map, Value, json};
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,6 +144,23 @@ pub struct Reinvocation {
     asked: AtomicBool,
     again: AtomicBool,
     left: Mutex<BTreeMap<&'static str, Box<dyn Any + Send>>>,
+}
+
+/// What the first run of a configured plugin (policies, webhooks) leaves for the second.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// The object as the plugin left it.
+    pub(crate) output: Option<Value>,
+    /// Those that want to hear of later changes, and have heard of none yet.
+    pub(crate) invoked: BTreeSet<String>,
+    /// Those that are to be asked again.
+    pub(crate) again: BTreeSet<String>,
+}
+
+impl Before {
+    pub(crate) fn require_again(&mut self) {
+        self.again.append(&mut self.invoked);
+    }
 }
 
 impl Reinvocation {

@@ -6,6 +6,7 @@ use super::table::{Binding, Definition};
 use super::target::Seen;
 use super::validating::{is_policy, refused};
 use super::{Policies, params};
+use crate::admission::request::Before;
 use crate::admission::{Admission, AdmissionRequest};
 use crate::pipeline;
 use futures::future::BoxFuture;
@@ -13,7 +14,6 @@ use kubewright_core::cel::admission::MutationCode;
 use kubewright_core::managed::merge_configuration;
 use kubewright_core::{ApiError, KindDescriptor, patch};
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,23 +31,6 @@ impl MutatingPolicy {
 impl fmt::Debug for MutatingPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MutatingPolicy({})", self.0.mutating.load().all.len())
-    }
-}
-
-/// What the first run leaves for the second.
-#[derive(Default)]
-struct Before {
-    /// The object as the policies left it.
-    output: Option<Value>,
-    /// Those that want to hear of later changes, and have heard of none yet.
-    invoked: BTreeSet<String>,
-    /// Those that are to run again.
-    again: BTreeSet<String>,
-}
-
-impl Before {
-    fn require_again(&mut self) {
-        self.again.append(&mut self.invoked);
     }
 }
 

@@ -4,12 +4,12 @@ use super::call::Failure;
 use super::review::Subject;
 use super::{Invocation, Webhooks};
 use crate::admission::matching::is_exempt;
+use crate::admission::request::Before;
 use crate::admission::{Admission, AdmissionRequest};
 use crate::pipeline;
 use futures::future::BoxFuture;
 use kubewright_core::{ApiError, KindDescriptor, patch};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,23 +29,6 @@ impl MutatingWebhook {
 impl fmt::Debug for MutatingWebhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MutatingWebhook({})", self.0.mutating.load().all.len())
-    }
-}
-
-/// What the first run leaves for the second.
-#[derive(Default)]
-struct Before {
-    /// The object as the webhooks left it.
-    output: Option<Value>,
-    /// Those that want to hear of later changes, and have heard of none yet.
-    invoked: BTreeSet<String>,
-    /// Those that are to be asked again.
-    again: BTreeSet<String>,
-}
-
-impl Before {
-    fn require_again(&mut self) {
-        self.again.append(&mut self.invoked);
     }
 }
 
